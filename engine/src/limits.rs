@@ -82,13 +82,6 @@ pub const STEP_MAX_FIRST: Duration = Duration::from_secs(150);
 pub const SETTLE: Duration = Duration::from_millis(300);
 /// The same if stages have only left: every request waits for their layers, and no more changes are expected.
 pub const SETTLE_LEFT: Duration = Duration::from_millis(50);
-/// Stages that propose a placement at the same time, the first by name. In clusters of usual size that are all, so that
-/// whoever is quickest wins.
-pub const PROPOSERS_AT_ONCE: usize = 4;
-/// Wait of so many stages more for the first ones: a write and its watch take a few milliseconds.
-pub const PROPOSAL_TURN: Duration = Duration::from_millis(50);
-/// Longest such wait: the first ones may all be cut off from the store.
-pub const PROPOSAL_WAIT_MAX: Duration = Duration::from_secs(1);
 /// Least age of a placement before layers are moved because stages have joined: each change interrupts running
 /// requests, and stages that start together join a moment apart.
 pub const JOIN_MOVE_EVERY: Duration = Duration::from_secs(2);

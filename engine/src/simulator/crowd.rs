@@ -25,7 +25,7 @@ use crate::store::timed::TimedStore;
 use crate::store::{Change, Committed, LeaseId, StoreError, Txn};
 use crate::view::ClusterView;
 
-/// Stages of a run, which takes seconds. `SIMULATOR_CROWD=1000` tries more, and takes as many minutes.
+/// Stages of a run, which takes seconds. `SIMULATOR_CROWD=200` tries more, for a minute.
 const STAGES: u64 = 40;
 /// Layers of the model: as many as the largest models have.
 const LAYERS: usize = 128;

@@ -197,7 +197,7 @@ impl Member {
         }
         self.relay.follow(&view, &self.view);
         self.view = view;
-        self.stability.follow(&self.view, &self.name, now);
+        self.stability.follow(&self.view, now);
     }
 
     /// True if this stage was evicted, is still in quarantine, and the other stages suffice without it.
