@@ -453,7 +453,10 @@ pub(super) mod tests {
         named.push((format!("{}nonsense", keyspace.prefix()), b"\x1b[2J".to_vec()));
         let entry = |(key, value)| Entry { key, value, mod_revision: Revision(5), lease: None };
         let entries: Vec<_> = named.into_iter().map(entry).collect();
-        ClusterView::new(&keyspace, None, 42, &entries)
+        let loads =
+            [("left", stage("mini-1", 24.04)), ("right", stage("mini-2", 24.1)), ("spare", stage("mini-3", 0.0))];
+        let loads = loads.map(|(stage, record)| (name(stage), record.load)).into();
+        ClusterView::new(&keyspace, None, 42, &entries).with_loads(&loads)
     }
 
     fn shown(view: &ClusterView) -> String {
@@ -479,7 +482,7 @@ pub(super) mod tests {
         left   Q8_0     16.4 GB/s  0.1 GMAC/s
 
         ignored in the store:
-          /baton/v1/home/nonsense: unknown key "/baton/v1/home/nonsense": expected key-mark, model, placement, stages/<stage>, evictions/<stage>, pins/<stage>, pins-status/<stage>, starts/<stage>, claims/<generation>/<slot> or gateways/<slot> below /baton/v1/home/
+          /baton/v1/home/nonsense: unknown key "/baton/v1/home/nonsense": expected key-mark, model, placement, stages/<stage>, evictions/<stage>, pins/<stage>, pins-status/<stage>, starts/<stage>, claims/<generation>/<slot>, gateways/<slot> or tokens/<id> below /baton/v1/home/
         "#);
     }
 
@@ -536,7 +539,7 @@ pub(super) mod tests {
         left   Q8_0     16.4 GB/s  0.1 GMAC/s
 
         ignored in the store:
-          /baton/v1/home/nonsense: unknown key "/baton/v1/home/nonsense": expected key-mark, model, placement, stages/<stage>, evictions/<stage>, pins/<stage>, pins-status/<stage>, starts/<stage>, claims/<generation>/<slot> or gateways/<slot> below /baton/v1/home/
+          /baton/v1/home/nonsense: unknown key "/baton/v1/home/nonsense": expected key-mark, model, placement, stages/<stage>, evictions/<stage>, pins/<stage>, pins-status/<stage>, starts/<stage>, claims/<generation>/<slot>, gateways/<slot> or tokens/<id> below /baton/v1/home/
         "#);
     }
 

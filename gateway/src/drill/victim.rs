@@ -85,7 +85,7 @@ mod tests {
     fn status() -> ClusterStatus {
         let stage = |name, host, slot: u32| {
             format!(
-                r#"{{"name":"{name}","host":"{host}","pid":{slot}1,"endpoint":"ipc:///{name}","slot":{slot},
+                r#"{{"name":"{name}","host":"{host}","pid":1{slot},"endpoint":"ipc:///{name}","slot":{slot},
                     "layers":[{slot},{}],"state":"serving"}}"#,
                 slot + 1
             )
@@ -99,7 +99,7 @@ mod tests {
     fn the_named_stage_or_the_middle_one_is_chosen() {
         let name = |text: &str| Some(text.parse::<StageName>().unwrap());
         let chosen = Victim::choose(&status(), name("c").as_ref(), "here").unwrap();
-        assert_eq!((chosen.stage.as_str(), chosen.pid, chosen.layers.to_string().as_str()), ("c", 21, "2..3"));
+        assert_eq!((chosen.stage.as_str(), chosen.pid, chosen.layers.to_string().as_str()), ("c", 12, "2..3"));
         assert_eq!(Victim::choose(&status(), None, "there").unwrap().stage.as_str(), "b");
         let error = Victim::choose(&status(), name("d").as_ref(), "here").unwrap_err().to_string();
         assert_eq!(error, "stage d holds no layers: expected one of a, b, c");

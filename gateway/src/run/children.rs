@@ -21,7 +21,7 @@ use super::RunError;
 const CHILD_STOP_TIMEOUT: Duration = Duration::from_millis(800);
 /// Interval of the checks for a child that has ended.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
-/// Time after which a child is started again. A stage that crashes over and over waits longer by itself.
+/// Time after which a child is started again.
 const RESTART_DELAY: Duration = Duration::from_secs(1);
 
 /// The children, running and about to run again.
