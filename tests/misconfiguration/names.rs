@@ -34,7 +34,7 @@ pub(crate) fn cases() -> Vec<Case> {
         Case::ends(
             "names: a setting in the file that is misspelt",
             64,
-            "expected `stages` or `store_listen`",
+            "expected one of `stages`, `store_listen`, `share`, `restart`",
             |fixture| {
                 let path = fixture.path("misspelt.toml");
                 std::fs::write(&path, "[up]\nstage = 3\n").unwrap();

@@ -73,7 +73,7 @@ pub(crate) fn cases() -> Vec<Case> {
             }
             Ok(Mistake::without_process().at(cluster_ref).holding(processes).holding(etcd))
         }),
-        Case::ends("store: an etcd that asks for a password", 1, "the store refused the request", |fixture| {
+        Case::ends("store: an etcd that asks for a password", 1, "name a user with etcd_user", |fixture| {
             let etcd = Etcd::start();
             for words in [&["user", "add", "root:a"][..], &["user", "grant-role", "root", "root"], &["auth", "enable"]]
             {
