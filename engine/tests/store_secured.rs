@@ -105,7 +105,8 @@ async fn whoever_is_not_let_in_learns_why() {
 
     let right = etcd.access(Some(("baton", "pw")));
     let without = error(&EtcdAccess { tls: EtcdTls { identity: None, ..right.tls.clone() }, ..right.clone() }).await;
-    assert!(without.contains("expected etcd_cert and etcd_key to be one of its authority"), "{without}");
+    // Etcd closes the connection when the handshake is over, and its reason may come too late.
+    assert!(without.contains("expected etcd_cert and etcd_key"), "{without}");
     let other = error(&EtcdAccess { tls: Certificates::new().tls(), ..right.clone() }).await;
     assert!(other.contains("expected etcd_ca to name the authority"), "{other}");
     let public = error(&EtcdAccess { tls: EtcdTls::default(), ..right.clone() }).await;
