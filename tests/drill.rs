@@ -87,7 +87,7 @@ fn a_running_cluster_is_frozen_refused_and_never_left_disturbed() {
     let running = || cluster.get("/distributed/status").json()["running"].clone();
     wait_for("its stream ends with it", Duration::from_secs(10), || running() == 0);
 
-    // What cannot be done here is refused with the reason, and what others would suffer from.
+    // The drill refuses with the reason what cannot be done here, and what others would suffer from.
     for (arguments, expected) in [
         (&["--fault", "store"][..], "kills only an etcd that it has started itself"),
         (&["--fault", "cut"], "which no packet filter sees"),

@@ -30,7 +30,7 @@ const LEASE_TTL: Duration = Duration::from_secs(5);
 const SERVING_TIMEOUT: Duration = Duration::from_secs(120);
 /// Time without a change of the placement after which the cluster has settled.
 const SETTLED: Duration = Duration::from_secs(5);
-/// What etcd counts, with the names under which it is printed.
+/// Counters of etcd, with the names under which they are printed.
 const COUNTERS: [(&str, &str); 4] = [
     ("puts", "etcd_debugging_mvcc_put_total"),
     ("events sent", "etcd_debugging_mvcc_events_total"),
@@ -119,7 +119,7 @@ fn print(before: [f64; COUNTERS.len()], after: [f64; COUNTERS.len()], time: Dura
     }
 }
 
-/// What etcd has counted so far.
+/// The counters of etcd, as they are now.
 fn count(url: &str) -> Result<[f64; COUNTERS.len()], Failure> {
     let address = url.strip_prefix("http://").ok_or("expected http://")?;
     let mut stream = TcpStream::connect(address)?;

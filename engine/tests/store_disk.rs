@@ -18,7 +18,7 @@ use tokio::time::{sleep, timeout};
 const WAIT_MAX: Duration = Duration::from_secs(30);
 /// Names the file to serve, in the process that the test kills. Its port is written beside it.
 const SERVED_FILE: &str = "STORE_DISK_FILE";
-/// How many times the server is killed.
+/// The number of times that the server is killed.
 const KILLS: &str = "STORE_KILLS";
 /// Tasks that write at the same time, so that batches have several writes.
 const WRITERS: usize = 6;
@@ -89,10 +89,10 @@ async fn serves_a_file_until_it_is_killed() {
     std::future::pending::<()>().await;
 }
 
-/// What one writer knows of its keys.
+/// The keys of one writer, as it knows them.
 #[derive(Default)]
 struct Known {
-    /// What was acknowledged last. `None` for a key that was deleted.
+    /// The value that was acknowledged last. `None` for a key that was deleted.
     acknowledged: BTreeMap<String, Option<Vec<u8>>>,
     /// The value of the one write that was not answered.
     unanswered: Option<(String, Option<Vec<u8>>)>,

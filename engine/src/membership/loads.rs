@@ -1,6 +1,6 @@
-//! What stages did and used lately. It changes all the time and no decision needs it, so it lies under a prefix of its
-//! own that nobody watches: stages write it at a rate that falls with their number, and those who show it read it at
-//! intervals.
+//! The loads of stages: their recent work and use of resources. They change all the time and no decision needs them,
+//! so they lie under a prefix of their own that nobody watches: stages write them at a rate that falls with their
+//! number, and those who show them read them at intervals.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};

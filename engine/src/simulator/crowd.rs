@@ -47,7 +47,7 @@ const SETTLED_BY: Moment = 60 * SECOND;
 /// Requests in any one second, for each stage: joining takes four, and a renewal, a claim and its states some more.
 const REQUESTS_EACH_MAX: u64 = 16;
 
-/// What the store did in one second.
+/// The store's work in one second.
 #[derive(Debug, Clone, Copy, Default)]
 struct StoreLoad {
     requests: u64,

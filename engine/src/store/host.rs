@@ -174,7 +174,7 @@ impl Host {
         self.guarded.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What tells that all changes up to now are on disk. `None` if they are.
+    /// The receiver that learns that all changes up to now are on disk. `None` if they are.
     fn settling(&self, guarded: &mut Guarded) -> Option<oneshot::Receiver<bool>> {
         let through = guarded.state.unsettled()?;
         let (settled, receiver) = oneshot::channel();
@@ -197,7 +197,7 @@ impl Host {
         self.guarded().failing.is_some()
     }
 
-    /// Why the file takes nothing.
+    /// The reason for which the file takes nothing.
     fn failure(&self) -> String {
         let guarded = self.guarded();
         guarded.failing.as_ref().map_or_else(|| "the store's file took nothing".to_owned(), |it| it.reason.clone())
@@ -338,9 +338,9 @@ impl Clock {
         self.origin_ms.saturating_add(milliseconds(time))
     }
 
-    /// What is in a file, for a state with this clock. A lease goes on with the time that it has left: at least as much
-    /// as its holder needs to find the store again, and at most its whole time to live, whatever became of the time of
-    /// day meanwhile.
+    /// The contents of a file, for a state with this clock. A lease goes on with the time that it has left: at least as
+    /// much as its holder needs to find the store again, and at most its whole time to live, whatever became of the
+    /// time of day meanwhile.
     fn state(self, image: Image) -> KeptState {
         let now = self.now();
         let now_ms = self.unix_ms(now);

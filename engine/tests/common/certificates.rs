@@ -56,7 +56,7 @@ impl Certificates {
         read(&self.path(name))
     }
 
-    /// What a server needs that asks for a client's certificate.
+    /// The files of a server that asks for a client's certificate.
     pub(crate) fn server_config(&self) -> ServerConfig {
         let read = |name: &str| CertificateDer::from_pem_file(self.path(name)).unwrap();
         let provider = Arc::new(ring::default_provider());
@@ -71,7 +71,7 @@ impl Certificates {
         config
     }
 
-    /// What a client needs.
+    /// The texts of a client.
     pub(crate) fn tls(&self) -> EtcdTls {
         EtcdTls {
             authority: Some(self.text("ca.pem")),

@@ -53,7 +53,7 @@ pub(super) async fn settings(
     };
     let Membership { cluster, store, cluster_key } = membership;
     let mut member = arguments.member.or(file.member);
-    // Where nothing else is said, the others reach this machine at the address that the store sees.
+    // The others reach this machine at the address that the store sees, unless something else is said.
     member.advertise = member.advertise.or_else(|| own.to_string().parse().ok());
     let environment = Environment { cluster_key: Some(cluster_key.to_hex()), ..environment.clone() };
     let shared = SharedOptions {
@@ -68,7 +68,7 @@ pub(super) async fn settings(
     Ok(settings)
 }
 
-/// What was kept of an earlier join. The address may be another one by now.
+/// The membership of an earlier join. The address may be another one by now.
 async fn again(
     state: &Path,
     address: Option<&str>,

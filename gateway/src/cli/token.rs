@@ -27,7 +27,7 @@ pub struct TokenArguments {
     pub(super) deed: TokenDeed,
 }
 
-/// What is to be done.
+/// The deed.
 #[derive(Debug, Subcommand)]
 pub enum TokenDeed {
     /// Show the tokens of the cluster

@@ -78,15 +78,15 @@ pub enum DrillError {
         stage: StageName,
         /// The process id in its record.
         pid: u32,
-        /// What was found in its place.
+        /// The process that was found in its place.
         found: String,
     },
     /// The fault cannot be brought about here.
     #[error("cannot {what} here: {reason}")]
     Impossible {
-        /// What was to be done.
+        /// The deed.
         what: String,
-        /// What is missing, and what to do.
+        /// The obstacle, and what to do about it.
         reason: String,
     },
     /// The answer has too few tokens for a fault in its middle.
@@ -102,7 +102,7 @@ pub enum DrillError {
     Start {
         /// The program.
         what: &'static str,
-        /// What it printed, or the operating system's reason.
+        /// Its output, or the operating system's reason.
         reason: String,
     },
     /// A fault was not undone.
@@ -123,7 +123,7 @@ pub enum DrillError {
     /// The cluster is not whole after the drill. The verdict was printed.
     #[error("the cluster is not whole {} s after the answer: {reason}", WHOLE_TIMEOUT.as_secs())]
     NotWhole {
-        /// What is missing.
+        /// The lack.
         reason: String,
     },
 }

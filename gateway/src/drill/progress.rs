@@ -1,4 +1,4 @@
-//! What a drill tells while it runs.
+//! The steps of a drill, as it tells them while it runs.
 
 use std::fmt;
 use std::time::Duration;

@@ -39,7 +39,7 @@ pub struct Report {
     pub relieved: bool,
     /// Time from the end of the answer until the cluster was whole, in milliseconds. `None` if it was not in time.
     pub whole_again_ms: Option<u64>,
-    /// What the cluster lacks, if it was not whole in time.
+    /// The lack of the cluster, if it was not whole in time.
     pub lacks: Option<String>,
 }
 

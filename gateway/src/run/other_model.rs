@@ -12,7 +12,7 @@ use super::live_members::LiveMembers;
 pub struct OtherModel {
     /// The cluster's name.
     pub cluster: String,
-    /// Who is alive, and what to do.
+    /// The members that are alive, and what to do.
     pub members: LiveMembers,
     /// The cluster's model.
     pub name: String,

@@ -27,7 +27,7 @@ enum OneOrMany {
 #[serde(try_from = "String")]
 pub struct Host(String);
 
-/// Whether and where a cluster is shared: `on`, `off`, `HOST`, `HOST:PORT` or `:PORT`.
+/// The place at which a cluster is shared, if it is: `on`, `off`, `HOST`, `HOST:PORT` or `:PORT`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub enum Share {

@@ -203,7 +203,7 @@ pub struct GatewaySettings {
     pub cache: Cache,
 }
 
-/// How a cluster is shared with other machines.
+/// The place at which a cluster is shared with other machines.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShareSettings {
     /// The host at which they reach this machine. `None` to find out.
@@ -715,7 +715,7 @@ fn threads(processors: usize, spare: usize, stages: usize) -> usize {
     (processors.saturating_sub(spare) / stages).max(1)
 }
 
-/// How the cluster is shared. `None` if it is not.
+/// The place at which the cluster is shared. `None` if it is not.
 fn share(
     given: Option<&Share>,
     cluster: &ClusterOptions,

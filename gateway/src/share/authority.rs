@@ -149,7 +149,7 @@ pub fn note_address(folder: &ClusterFolder, address: &str) -> Result<(), FolderE
     folder.write(ClusterFolder::SHARE_ADDRESS, &format!("{address}\n"))
 }
 
-/// Where this machine shares the cluster, and the pin of its authority.
+/// The address at which this machine shares the cluster, and the pin of its authority.
 ///
 /// # Errors
 /// [`FolderError`] if it does not share it, or if a file cannot be used.
@@ -177,7 +177,7 @@ pub fn ensure_cluster_key(folder: &ClusterFolder) -> Result<ClusterKey, FolderEr
     text.parse().map_err(|_| folder.unusable(ClusterFolder::CLUSTER_KEY, "a cluster key of 64 hex digits"))
 }
 
-/// What all certificates have.
+/// The parts that all certificates have.
 fn params(name: &str) -> CertificateParams {
     let now = OffsetDateTime::now_utc();
     let mut params = CertificateParams::default();

@@ -34,7 +34,7 @@ pub enum FolderError {
     Content {
         /// The file.
         path: PathBuf,
-        /// What it should be.
+        /// The contents that it should have.
         expected: &'static str,
     },
 }
@@ -51,9 +51,9 @@ impl ClusterFolder {
     pub(super) const CLIENT_KEY: &'static str = "client.key";
     /// The cluster key.
     pub(super) const CLUSTER_KEY: &'static str = "cluster.key";
-    /// Where the cluster is shared, on the machine that carries the store.
+    /// The address at which the cluster is shared, on the machine that carries the store.
     pub(super) const SHARE_ADDRESS: &'static str = "share.address";
-    /// Where the store is, on a machine that joined.
+    /// The address of the store, on a machine that joined.
     pub(super) const STORE_ADDRESS: &'static str = "store.address";
 
     /// The folder of `cluster` below the folder of this user's state.

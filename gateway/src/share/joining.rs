@@ -25,7 +25,7 @@ use super::limits::{CONNECT_WAIT_MAX, HANDSHAKE_WAIT_MAX, JOIN_WAIT_MAX, REPLY_B
 use super::protocol::{JoinReply, JoinRequest, Refusal, read_line, write_line};
 use super::token::{JoinToken, Pin};
 
-/// What a machine has that belongs to a cluster.
+/// A machine's place in a cluster.
 #[derive(Debug)]
 pub struct Membership {
     /// The cluster.
@@ -160,7 +160,7 @@ pub async fn join(
     Ok((kept(&token.cluster, folder)?, own))
 }
 
-/// What this machine kept when it joined `cluster`.
+/// The membership that this machine kept when it joined `cluster`.
 ///
 /// # Errors
 /// [`JoinError::NotJoined`] if it has not, [`JoinError::Keep`] if a file cannot be used.

@@ -23,7 +23,7 @@ use super::protocol::{JoinReply, JoinRequest, Refusal, read_line, write_line};
 use super::token::Secret;
 use super::tokens::{admit, list, now_s};
 
-/// What the shared port needs to let machines in and to serve members.
+/// The means of the shared port to let machines in and to serve members.
 pub struct Sharing {
     /// The cluster's authority.
     pub authority: Authority,

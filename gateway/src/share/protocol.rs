@@ -35,7 +35,7 @@ pub(super) enum JoinReply {
     },
 }
 
-/// Why a machine is not let in.
+/// The reason for which a machine is not let in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(rename_all = "snake_case")]
 pub enum Refusal {

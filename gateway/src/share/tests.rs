@@ -79,7 +79,7 @@ async fn a_machine_with_a_token_gets_the_key_and_a_certificate_that_opens_the_st
     assert_eq!((membership.cluster_key, own.is_loopback()), (shared.key.clone(), true));
     let store = EtcdStore::open(&membership.store).await.unwrap();
     assert_eq!(store.read("/baton/v1/home/tokens/").await.unwrap().entries.len(), 1);
-    // What was kept opens it again, without a token.
+    // The membership that was kept opens it again, without a token.
     let again = kept(&shared.cluster, &shared.second()).unwrap();
     EtcdStore::open(&again.store).await.unwrap();
 }

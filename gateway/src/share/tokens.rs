@@ -107,7 +107,7 @@ pub(crate) async fn revoke(store: &dyn Store, keyspace: &Keyspace, id: &TokenId)
     }
 }
 
-/// Whether whoever brings this id and secret is let in. A wrong secret is not told from a wrong id.
+/// Lets in or refuses a machine that brings this id and secret. A wrong secret is not told from a wrong id.
 pub(super) fn admit(record: Option<&TokenRecord>, secret: Option<&Secret>, now_s: u64) -> Result<(), Refusal> {
     let (Some(record), Some(secret)) = (record, secret) else { return Err(Refusal::Unknown) };
     if !bool::from(record.secret_hash.as_bytes().ct_eq(secret.hash().as_bytes())) {

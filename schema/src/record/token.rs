@@ -7,17 +7,17 @@ use serde::{Deserialize, Serialize};
 pub struct TokenRecord {
     /// A hash of the secret, which says nothing of it.
     pub secret_hash: String,
-    /// When it was made, in seconds since 1970.
+    /// The time at which it was made, in seconds since 1970.
     pub created_s: u64,
-    /// When it ends. `None` for never.
+    /// The time at which it ends. `None` for never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_s: Option<u64>,
-    /// When it was revoked, if it was.
+    /// The time at which it was revoked, if it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revoked_s: Option<u64>,
 }
 
-/// Whether a token still lets machines in.
+/// The validity of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TokenState {

@@ -45,7 +45,7 @@ pub(super) struct Image {
     pub commit: u64,
 }
 
-/// What changed: the new values of some keys and leases, `None` for those that are gone.
+/// A change: the new values of some keys and leases, `None` for those that are gone.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     pub records: Vec<(Vec<u8>, Option<Arc<Record>>)>,

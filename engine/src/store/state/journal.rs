@@ -1,4 +1,4 @@
-//! What changed since the state was last written to disk, so that it can be written, or taken back if it cannot.
+//! The changes since the state was last written to disk, so that they can be written, or taken back if they cannot.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::lease::Lease;
 use super::{Record, State};
 
-/// How one change is taken back.
+/// The value of before, by which one change is taken back.
 #[derive(Debug)]
 pub(super) enum Undo {
     /// The key had this record, and the store this revision.
@@ -49,7 +49,7 @@ impl State {
         Some(journal.begin + journal.changes.len() as u64)
     }
 
-    /// What is not on disk.
+    /// The changes that are not on disk.
     pub(in crate::store) fn changed(&self) -> Changed {
         let (mut keys, mut leases) = (BTreeSet::new(), BTreeSet::new());
         for change in self.journal.iter().flat_map(|journal| &journal.changes) {

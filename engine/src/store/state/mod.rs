@@ -86,7 +86,7 @@ pub(super) struct State {
     bytes: usize,
     leases: Leases,
     history: History,
-    /// What is not on disk yet, if there is a disk.
+    /// The changes that are not on disk yet, if there is a disk.
     journal: Option<Journal>,
 }
 
