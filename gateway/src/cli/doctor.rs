@@ -56,11 +56,7 @@ pub(super) async fn run(settings: &ClusterSettings, json: bool) -> Result<Exit, 
         other => Ok(other?),
     };
     let diagnosis = diagnosis(settings, view.as_ref()).await;
-    let text = if json {
-        format!("{}\n", serde_json::to_string_pretty(&diagnosis).map_err(std::io::Error::other)?)
-    } else {
-        diagnosis.render()
-    };
+    let text = if json { output::json(&diagnosis)? } else { diagnosis.render() };
     output::print(&text)?;
     Ok(diagnosis.result)
 }

@@ -88,11 +88,7 @@ pub(super) async fn list(
     let cached = cache.list();
     let fetched = if form.headers { headers(&cached, cache, &rooms.settings) } else { BTreeMap::new() };
     let listed = listed(cached, fetched, &rooms);
-    let text = if form.json {
-        format!("{}\n", serde_json::to_string_pretty(&listed).map_err(std::io::Error::other)?)
-    } else {
-        render(&listed, &rooms)
-    };
+    let text = if form.json { output::json(&listed)? } else { render(&listed, &rooms) };
     output::print(&text)?;
     Ok(Exit::Ok)
 }

@@ -95,11 +95,7 @@ pub(super) async fn run(
         None => (false, fit::this_machine(compute, speeds(&described.record, compute))),
     };
     let plan = ModelPlan::new(described, &view, is_cluster);
-    let text = if json {
-        format!("{}\n", serde_json::to_string_pretty(&plan).map_err(std::io::Error::other)?)
-    } else {
-        plan.render()
-    };
+    let text = if json { output::json(&plan)? } else { plan.render() };
     output::print(&text)?;
     Ok(Exit::Ok)
 }

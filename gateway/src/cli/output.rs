@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::io::{self, ErrorKind, Write};
 
 use schema::HumanBytes;
+use serde::Serialize;
 
 /// Writes a result to stdout. A closed pipe (`baton models | head -1`) is not an error.
 pub(super) fn print(text: &str) -> io::Result<()> {
@@ -13,6 +14,11 @@ pub(super) fn print(text: &str) -> io::Result<()> {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         written => written,
     }
+}
+
+/// A value as indented JSON with a newline at the end.
+pub(super) fn json(value: &impl Serialize) -> io::Result<String> {
+    Ok(serde_json::to_string_pretty(value).map_err(io::Error::other)? + "\n")
 }
 
 /// Writes an error, its causes, and what to do next to stderr, once.

@@ -31,11 +31,7 @@ pub(super) async fn run(
 impl PlanDocument {
     /// Prints the plan as JSON or as text.
     pub(super) fn print(&self, json: bool) -> Result<Exit, CliError> {
-        let text = if json {
-            format!("{}\n", serde_json::to_string_pretty(self).map_err(std::io::Error::other)?)
-        } else {
-            self.render()
-        };
+        let text = if json { output::json(self)? } else { self.render() };
         output::print(&text)?;
         Ok(Exit::Ok)
     }

@@ -113,11 +113,7 @@ pub struct StageLine {
 pub(super) async fn run(settings: &ClusterSettings, json: bool) -> Result<Exit, CliError> {
     let view = cluster::read_once(settings).await?;
     let document = StatusDocument::new(settings.cluster.as_str(), &view);
-    let text = if json {
-        format!("{}\n", serde_json::to_string_pretty(&document).map_err(std::io::Error::other)?)
-    } else {
-        render(&document)
-    };
+    let text = if json { output::json(&document)? } else { render(&document) };
     output::print(&text)?;
     Ok(Exit::Ok)
 }

@@ -104,7 +104,7 @@ pub(super) async fn run(
                 TokenDocument { id, state, created_s, expires_s }
             });
             let tokens: Vec<_> = tokens.collect();
-            output::print(&if json { document(&tokens) } else { table(&tokens, now_s) })?;
+            output::print(&if json { output::json(&tokens)? } else { table(&tokens, now_s) })?;
         }
         TokenDeed::Create { ttl, .. } => {
             let state = environment.state.as_deref().ok_or(CliError::NoStateFolder)?;
@@ -115,20 +115,19 @@ pub(super) async fn run(
             let line = format!("baton join {address} {token}");
             let text =
                 serde_json::json!({"id": token.id, "address": address, "token": token.to_string(), "join": line});
-            output::print(&if json { document(&text) } else { format!("{line}\n") })?;
+            output::print(&if json { output::json(&text)? } else { format!("{line}\n") })?;
         }
         TokenDeed::Revoke { id, .. } => {
             revoke(&store, &keyspace, &id).await?;
             let text = format!("token {id} is revoked; machines that joined with it stay\n");
-            output::print(&if json { document(&serde_json::json!({"id": id, "state": "revoked"})) } else { text })?;
+            output::print(&if json {
+                output::json(&serde_json::json!({"id": id, "state": "revoked"}))?
+            } else {
+                text
+            })?;
         }
     }
     Ok(Exit::Ok)
-}
-
-fn document(value: &impl Serialize) -> String {
-    // Cannot fail: texts and numbers only.
-    serde_json::to_string_pretty(value).unwrap_or_default() + "\n"
 }
 
 fn table(tokens: &[TokenDocument], now_s: u64) -> String {

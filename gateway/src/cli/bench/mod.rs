@@ -26,11 +26,7 @@ pub(super) async fn run(arguments: BenchArguments, client: ClientSettings) -> Re
         }
     };
     let report = bench::run(&plan, &mut Bar::default(), interrupted).await?;
-    let text = if arguments.json {
-        format!("{}\n", serde_json::to_string_pretty(&report).map_err(std::io::Error::other)?)
-    } else {
-        render(&report)
-    };
+    let text = if arguments.json { output::json(&report)? } else { render(&report) };
     output::print(&text)?;
     if let Some(path) = arguments.plot {
         std::fs::write(&path, bench::plot(&report)).map_err(|cause| BenchError::Plot { path, cause })?;

@@ -64,12 +64,8 @@ pub(super) async fn run(
 }
 
 fn print(report: &Report, json: bool) -> Result<(), CliError> {
-    let text = if json {
-        serde_json::to_string_pretty(report).map_err(std::io::Error::other)?
-    } else {
-        replace_control_chars(&report.to_string())
-    };
-    Ok(output::print(&format!("{text}\n"))?)
+    let text = if json { output::json(report)? } else { format!("{}\n", replace_control_chars(&report.to_string())) };
+    Ok(output::print(&text)?)
 }
 
 /// 0 only if the answers are equal, the fault was felt and the cluster is whole.
