@@ -7,7 +7,7 @@ use schema::record::{
     ClaimRecord, ClaimState, EvictionRecord, GatewayRecord, KeyMark, ModelRecord, Pin, PinStatus, Placement, Shard,
     Share, StageRecord, StartsRecord, TokenRecord,
 };
-use schema::{ClaimId, Generation, Key, Keyspace, LayerRange, StageName, TokenId};
+use schema::{ClaimId, Generation, Key, Keyspace, LayerRange, StageName};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -71,8 +71,6 @@ pub struct ClusterView {
     pub claims: BTreeMap<ClaimId, Versioned<ClaimRecord>>,
     /// Live gateways by slot.
     pub gateways: BTreeMap<u32, Versioned<GatewayRecord>>,
-    /// Tokens with which machines join.
-    pub tokens: BTreeMap<TokenId, Versioned<TokenRecord>>,
     /// Values that cannot be used, with the reasons: unreadable ones, and members' records without a proof. Their
     /// owners replace them.
     pub unusable: BTreeMap<Key, Versioned<String>>,
@@ -174,7 +172,8 @@ impl ClusterView {
             }
             Key::Starts(stage) => read(value, mod_revision).map(|starts| keep(&mut self.starts, stage, starts)),
             Key::Claim(id) => read(value, mod_revision).map(|claim| keep(&mut self.claims, id, claim)),
-            Key::Token(id) => read(value, mod_revision).map(|token| keep(&mut self.tokens, id, token)),
+            // Whoever lets machines in reads them; members need to know only that they can be read.
+            Key::Token(_) => read::<TokenRecord>(value, mod_revision).map(drop),
             Key::Gateway(slot) => read::<GatewayRecord>(value, mod_revision).and_then(|gateway| {
                 proven(Identity::of_gateway(&gateway.value))?;
                 keep(&mut self.gateways, slot, gateway);
