@@ -185,21 +185,26 @@ impl Crowd {
     fn settle(&mut self) -> Moment {
         let began = self.now;
         loop {
-            let ((at, _), happening) = self.queue.pop_first().expect("ticks never end");
-            self.now = at;
-            match happening {
-                Happening::Asked(stage, incarnation, request) => self.asked(stage, incarnation, request),
-                Happening::Process(stage, incarnation, event) if self.processes[stage].incarnation == incarnation => {
-                    self.process(stage, event);
-                }
-                Happening::Process(..) => {}
-            }
+            self.step();
             let is_quiet = self.now - self.changed_at > SETTLED && self.upgrades.is_empty();
             if is_quiet && self.processes.iter().all(|process| process.lease.is_some()) {
                 assert!(self.newest_view().serving().is_ok(), "{:?}", self.view.serving());
                 return self.changed_at - began;
             }
             assert!(self.now - began < SETTLED_BY, "not settled: {:?}", self.newest_view().serving());
+        }
+    }
+
+    /// Takes the next event. Those of a process that has ended are dropped.
+    fn step(&mut self) {
+        let ((at, _), happening) = self.queue.pop_first().expect("ticks never end");
+        self.now = at;
+        match happening {
+            Happening::Asked(stage, incarnation, request) => self.asked(stage, incarnation, request),
+            Happening::Process(stage, incarnation, event) if self.processes[stage].incarnation == incarnation => {
+                self.process(stage, event);
+            }
+            Happening::Process(..) => {}
         }
     }
 
@@ -423,12 +428,7 @@ fn a_crowd_that_joins_at_once_and_is_upgraded_settles_within_a_minute_each() {
     // At rest nothing that is watched changes, and loads are written at their rate.
     let at_rest = crowd.now;
     while crowd.now < at_rest + 10 * SECOND {
-        let ((at, _), happening) = crowd.queue.pop_first().expect("ticks never end");
-        crowd.now = at;
-        match happening {
-            Happening::Asked(stage, incarnation, request) => crowd.asked(stage, incarnation, request),
-            Happening::Process(stage, _, event) => crowd.process(stage, event),
-        }
+        crowd.step();
     }
     let (_, sum) = crowd.peaks(at_rest + SECOND);
     let renewals = stages * 10 * SECOND / RENEW_EVERY;
