@@ -184,7 +184,7 @@ async fn supervise(
     stop: &Stop,
 ) -> Result<(), RunError> {
     for (name, pid) in children.processes() {
-        print_line(&format!("stage {name} is process {}", pid.unwrap_or_default()));
+        print_line(&format!("stage {name} is process {}", pid.map_or_else(|| "?".to_owned(), |pid| pid.to_string())));
     }
     let mut statuses = server.pipeline.statuses();
     let mut reasons = Reasons::new(Instant::now());
