@@ -400,10 +400,7 @@ impl Simd for Avx512 {
         let (mut low, mut high) = ([self.splat(0); 2], [self.splat(0); 2]);
         for (half, (low, high)) in low.iter_mut().zip(&mut high).enumerate() {
             // SAFETY: `self` proves the instruction set. 32 bytes can be read in each of the 16 rows.
-            let words = unsafe {
-                let start = start.add(8 * half * stride);
-                transposed(|row| halves(start.add(row * stride), stride))
-            };
+            let words = unsafe { eight_rows(start.add(8 * half * stride), stride) };
             for (index, words) in words.into_iter().enumerate() {
                 // High nibbles where they are make products 16 times too large, exactly.
                 proven!({
@@ -425,10 +422,7 @@ impl Simd for Avx512 {
         let mut sums = [self.splat(0); 2];
         for (half, sum) in sums.iter_mut().enumerate() {
             // SAFETY: `self` proves the instruction set. 32 bytes can be read in each of the 16 rows.
-            let words = unsafe {
-                let start = start.add(8 * half * stride);
-                transposed(|row| halves(start.add(row * stride), stride))
-            };
+            let words = unsafe { eight_rows(start.add(8 * half * stride), stride) };
             for (words, x) in words.into_iter().zip(x) {
                 *sum = proven!(_mm512_dpbusd_epi32(*sum, self.wide(words), x));
             }
@@ -438,7 +432,7 @@ impl Simd for Avx512 {
 }
 
 impl Avx512 {
-    /// Words of 32 bytes for the products with `transposed(halves)`: vector i has word i in the quarters 0 and 2, and
+    /// Words of 32 bytes for the products with `eight_rows`: vector i has word i in the quarters 0 and 2, and
     /// word i + 4 in the quarters 1 and 3.
     #[inline(always)]
     fn in_quarters(self, x: &[i8; 32]) -> [__m512i; 4] {
@@ -526,16 +520,17 @@ unsafe fn transposed(vector: impl Fn(usize) -> __m512i) -> [__m512i; 4] {
     }
 }
 
-/// 32 bytes each at `start` and at 4 strides after it.
+/// 32 bytes each of eight rows from `start` on: vector i has word i of the rows 0 to 3, word i + 4 of the same rows,
+/// and then those of the rows 4 to 7.
 ///
 /// # Safety
 /// The machine must have AVX-512 F, and the bytes must be there.
 #[inline(always)]
-unsafe fn halves(start: *const u8, stride: usize) -> __m512i {
+unsafe fn eight_rows(start: *const u8, stride: usize) -> [__m512i; 4] {
     // SAFETY: the caller promises the instruction set and the bytes.
     unsafe {
-        let low = _mm512_castsi256_si512(_mm256_loadu_si256(start.cast()));
-        _mm512_inserti64x4::<1>(low, _mm256_loadu_si256(start.add(4 * stride).cast()))
+        let bytes = |row: usize| _mm256_loadu_si256(start.add(row * stride).cast());
+        transposed(|row| _mm512_inserti64x4::<1>(_mm512_castsi256_si512(bytes(row)), bytes(row + 4)))
     }
 }
 
