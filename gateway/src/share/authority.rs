@@ -20,6 +20,7 @@ use tokio_rustls::rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion
 
 use super::folder::{ClusterFolder, FolderError};
 use super::token::{PIN_BYTES, Pin};
+use crate::models::hex;
 
 /// A name in every certificate of a store, by which members check it whatever address they reach it at.
 pub const STORE_NAME: &str = "store.baton.internal";
@@ -217,7 +218,7 @@ impl MachineKey {
 
     /// The public key of a pair, in hex.
     pub(super) fn to_hex(key: &KeyPair) -> String {
-        key.public_key_raw().iter().map(|byte| format!("{byte:02x}")).collect()
+        hex(key.public_key_raw())
     }
 }
 

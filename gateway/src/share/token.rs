@@ -9,6 +9,8 @@ use std::str::FromStr;
 use rand::TryRngCore;
 use schema::{ClusterName, TokenId};
 
+use crate::models::hex;
+
 /// The beginning of a token, which tells its version.
 const PREFIX: &str = "bt1-";
 /// The digits of base32: no I, L, O or U (Crockford's alphabet).
@@ -86,8 +88,7 @@ impl JoinToken {
 }
 
 fn id_text(bytes: [u8; ID_BYTES]) -> TokenId {
-    let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    text.parse().expect("hex digits are a legal name")
+    hex(&bytes).parse().expect("hex digits are a legal name")
 }
 
 fn id_bytes(id: &TokenId) -> [u8; ID_BYTES] {
@@ -184,7 +185,7 @@ impl Secret {
 
     /// Hex digits, for the encrypted way to the cluster.
     pub(super) fn to_hex(&self) -> String {
-        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+        hex(&self.0)
     }
 
     pub(super) fn from_hex(text: &str) -> Option<Self> {
