@@ -29,6 +29,3 @@ pub(crate) const TOKEN_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Most bytes of a file of this machine's memberships.
 pub(super) const FILE_BYTES_MAX: u64 = 64 << 10;
-
-/// Pause after the system refused to accept, as it does when file descriptors run out.
-pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -5,20 +5,18 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use engine::link::ClusterKey;
-use engine::store::{EmbeddedService, SharedStore};
+use engine::store::{EmbeddedService, SharedStore, accept};
 use schema::Keyspace;
 use tokio::net::{TcpListener, TcpStream, lookup_host};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tracing::{debug, info, warn};
 
 use super::authority::{Authority, JOIN_PROTOCOL, MachineKey};
-use super::limits::{
-    ACCEPT_PAUSE, HANDSHAKE_WAIT_MAX, JOIN_WAIT_MAX, MEMBERS_MAX, PORT_TRIES, REQUEST_BYTES_MAX, STRANGERS_MAX,
-};
+use super::limits::{HANDSHAKE_WAIT_MAX, JOIN_WAIT_MAX, MEMBERS_MAX, PORT_TRIES, REQUEST_BYTES_MAX, STRANGERS_MAX};
 use super::protocol::{JoinReply, JoinRequest, Refusal, read_line, write_line};
 use super::token::Secret;
 use super::tokens::{admit, list, now_s};
@@ -97,7 +95,7 @@ impl ShareListener {
         let acceptor = TlsAcceptor::from(Arc::new(config));
         let mut tasks = JoinSet::new();
         let address = self.address;
-        tasks.spawn(accept(self.tcp, acceptor, Arc::new(sharing)));
+        tasks.spawn(serve_all(self.tcp, acceptor, Arc::new(sharing)));
         Ok(SharedPort { address, _tasks: tasks })
     }
 }
@@ -112,28 +110,16 @@ impl SharedPort {
 }
 
 /// Accepts connections until the future is dropped, which closes all of them.
-async fn accept(listener: TcpListener, acceptor: TlsAcceptor, sharing: Arc<Sharing>) {
+async fn serve_all(listener: TcpListener, acceptor: TlsAcceptor, sharing: Arc<Sharing>) {
     let (members, strangers) = (Arc::new(Semaphore::new(MEMBERS_MAX)), Arc::new(Semaphore::new(STRANGERS_MAX)));
-    let mut connections = JoinSet::new();
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            Some(_) = connections.join_next() => continue,
-        };
-        match accepted {
-            Ok((stream, peer)) => match strangers.clone().try_acquire_owned() {
-                Ok(place) => {
-                    let (acceptor, sharing, members) = (acceptor.clone(), sharing.clone(), members.clone());
-                    connections.spawn(serve(stream, peer, acceptor, sharing, members, place));
-                }
-                Err(_) => debug!(%peer, "connection to the shared port refused: too many handshakes"),
-            },
-            Err(error) => {
-                warn!(%error, "cannot accept a connection to the shared port");
-                sleep(ACCEPT_PAUSE).await;
-            }
+    accept(listener, "the shared port", |stream, peer, _| match strangers.clone().try_acquire_owned() {
+        Ok(place) => Some(serve(stream, peer, acceptor.clone(), sharing.clone(), members.clone(), place)),
+        Err(_) => {
+            debug!(%peer, "connection to the shared port refused: too many handshakes");
+            None
         }
-    }
+    })
+    .await;
 }
 
 /// Serves one connection. `place` is given back once it shows a member's certificate.

@@ -13,10 +13,10 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpListener;
-use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
-use tracing::{debug, warn};
+use tokio::time::timeout;
+use tracing::debug;
 
+use super::accept::accept;
 use super::service::Service;
 
 /// Most connections at a time: one or two per process of the cluster, and those of operators' tools.
@@ -40,9 +40,6 @@ const PREFACE_TIMEOUT: Duration = Duration::from_secs(5);
 const PING_INTERVAL: Duration = Duration::from_secs(10);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Pause after the system refused to accept, as it does when file descriptors run out.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
 /// The first bytes of every HTTP/2 connection (RFC 9113, section 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -52,27 +49,16 @@ const EXPLANATION: &str =
 
 /// Accepts connections until the future is dropped, which closes all of them.
 pub(super) async fn serve(listener: TcpListener, service: Arc<Service>) {
-    let mut connections = JoinSet::new();
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            Some(_) = connections.join_next() => continue,
-        };
-        match accepted {
-            Ok((_, peer)) if connections.len() >= CONNECTIONS_MAX => {
-                debug!(%peer, connections = connections.len(), "connection refused: too many");
-            }
-            Ok((stream, _)) => {
-                // Small replies should not wait for more to send. If the option cannot be set, that costs only time.
-                let _ = stream.set_nodelay(true);
-                connections.spawn(serve_connection(stream, service.clone()));
-            }
-            Err(error) => {
-                warn!(%error, "cannot accept a connection to the embedded store");
-                sleep(ACCEPT_PAUSE).await;
-            }
+    accept(listener, "the embedded store", |stream, peer, connections| {
+        if connections >= CONNECTIONS_MAX {
+            debug!(%peer, connections, "connection refused: too many");
+            return None;
         }
-    }
+        // Small replies should not wait for more to send. If the option cannot be set, that costs only time.
+        let _ = stream.set_nodelay(true);
+        Some(serve_connection(stream, service.clone()))
+    })
+    .await;
 }
 
 /// Serves one connection, from its first byte to its last.

@@ -2,6 +2,7 @@
 //! listens on loopback only, because it does not authenticate its clients. Streams of clients that others have
 //! authenticated are served by [`EmbeddedService`].
 
+mod accept;
 mod http2;
 mod kv;
 mod lease;
@@ -19,6 +20,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
+pub use self::accept::accept;
 use self::service::Service;
 use super::MemoryStore;
 
