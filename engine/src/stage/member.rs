@@ -29,7 +29,6 @@ use crate::decide::{Action, Waiting, same_decision};
 use crate::limits::DRAIN_MAX;
 use crate::link::{ClusterKey, Unreachable};
 use crate::membership::{Evictions, Quarantine};
-use crate::planner::Proposal;
 use crate::route::RouteEvent;
 use crate::store::LeaseId;
 use crate::view::ClusterView;
@@ -198,14 +197,6 @@ impl Member {
         self.relay.follow(&view, &self.view);
         self.view = view;
         self.stability.follow(&self.view, now);
-    }
-
-    /// True if this stage was evicted, is still in quarantine, and the other stages suffice without it.
-    pub(crate) fn is_quarantined(&self, now: Instant) -> bool {
-        let is_gone = !self.view.stages.contains_key(&self.name);
-        let others_suffice = |model| is_gone && Proposal::new(&self.view, model, false).shards.is_ok();
-        self.quarantine.left(now).is_some()
-            && self.view.model.as_ref().is_some_and(|model| others_suffice(&model.value))
     }
 
     fn done(&mut self, done: Done) -> Vec<Order> {

@@ -1,6 +1,8 @@
 //! From placement to shard: the claims that the stage writes, the layers that it loads and reads ahead, and the moment
 //! at which it drops a shard.
 
+use std::time::Instant;
+
 use schema::record::{KvRoom, KvType, Shard};
 use schema::{ClaimId, Key};
 use tracing::{info, warn};
@@ -8,7 +10,7 @@ use tracing::{info, warn};
 use super::Member;
 use super::event::{Order, Purpose};
 use crate::membership::{ClaimSeen, claim, delete_claims, update_claim};
-use crate::planner::standby_ranges;
+use crate::planner::{Proposal, standby_ranges};
 use crate::runner::LoadError;
 use crate::stage::done::Loaded;
 use crate::stage::held::{Held, Phase};
@@ -21,10 +23,18 @@ const CLAIMS_LEFT_MAX: usize = 64;
 pub(super) struct Standby {
     ranges: Vec<schema::LayerRange>,
     /// Times of the last changes of the stages and of the placement at that time.
-    since: (std::time::Instant, std::time::Instant),
+    since: (Instant, Instant),
 }
 
 impl Member {
+    /// True if this stage was evicted, is still in quarantine, and the other stages suffice without it.
+    pub(crate) fn is_quarantined(&self, now: Instant) -> bool {
+        let is_gone = !self.view.stages.contains_key(&self.name);
+        let others_suffice = |model| is_gone && Proposal::new(&self.view, model, false).shards.is_ok();
+        self.quarantine.left(now).is_some()
+            && self.view.model.as_ref().is_some_and(|model| others_suffice(&model.value))
+    }
+
     /// Claims a shard of the newest placement: next to the shard that still serves, or in its place.
     pub(super) fn take_shard(&mut self, id: ClaimId, shard: Shard, lease: LeaseId) -> Vec<Order> {
         let mut orders = Vec::new();
