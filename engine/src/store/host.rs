@@ -22,7 +22,7 @@ use super::state::{KeptState, Refusal, State};
 #[derive(Debug)]
 pub(super) struct Host {
     guarded: Mutex<Guarded>,
-    clock: Clock,
+    clock: StoreClock,
     changed: watch::Sender<()>,
     /// Wakes the thread that writes the file. `None` if there is none.
     writer: Option<SyncSender<()>>,
@@ -31,7 +31,7 @@ pub(super) struct Host {
 #[derive(Debug)]
 struct Guarded {
     state: State,
-    waiting: Vec<Waiting>,
+    waiting: Vec<SettleWaiter>,
     /// Number of the batch that was written last.
     commit: u64,
     failing: Option<Failing>,
@@ -40,7 +40,7 @@ struct Guarded {
 /// A task that waits until all changes before `through` are on disk. It is sent whether they are; if its sender is
 /// dropped, nobody knows.
 #[derive(Debug)]
-struct Waiting {
+struct SettleWaiter {
     through: u64,
     settled: oneshot::Sender<bool>,
 }
@@ -55,13 +55,13 @@ struct Failing {
 
 /// The state's time counts from `origin`, which was `origin_ms` milliseconds after 1970.
 #[derive(Debug, Clone, Copy)]
-struct Clock {
+struct StoreClock {
     origin: Instant,
     origin_ms: u64,
 }
 
 /// The thread that writes the file.
-struct Writer {
+struct FileWriter {
     host: Weak<Host>,
     disk: Disk,
 }
@@ -71,7 +71,7 @@ struct Writer {
 impl Host {
     /// An empty store that ends with the process.
     pub(super) fn new() -> Self {
-        Self::of(State::new(), 0, Clock::start(), None)
+        Self::of(State::new(), 0, StoreClock::start(), None)
     }
 
     /// The store in the file at `path`, which is made if it is missing.
@@ -79,10 +79,10 @@ impl Host {
         let (disk, image) = Disk::open(path)?;
         let (keys, leases, revision, commit) = (image.records.len(), image.leases.len(), image.revision, image.commit);
         info!(path = %path.display(), keys, leases, revision, "the store's file is open");
-        let clock = Clock::start();
+        let clock = StoreClock::start();
         let (wake, woken) = sync_channel(1);
         let host = Arc::new(Self::of(State::restore(clock.state(image)), commit, clock, Some(wake)));
-        let mut writer = Writer { host: Arc::downgrade(&host), disk };
+        let mut writer = FileWriter { host: Arc::downgrade(&host), disk };
         let write_on = move || while woken.recv().is_ok() && writer.round() {};
         let started = std::thread::Builder::new().name("store-file".to_owned()).spawn(write_on);
         match started {
@@ -91,7 +91,7 @@ impl Host {
         }
     }
 
-    fn of(state: State, commit: u64, clock: Clock, writer: Option<SyncSender<()>>) -> Self {
+    fn of(state: State, commit: u64, clock: StoreClock, writer: Option<SyncSender<()>>) -> Self {
         let guarded = Guarded { state, waiting: Vec::new(), commit, failing: None };
         Self { guarded: Mutex::new(guarded), clock, changed: watch::Sender::new(()), writer }
     }
@@ -178,7 +178,7 @@ impl Host {
     fn settling(&self, guarded: &mut Guarded) -> Option<oneshot::Receiver<bool>> {
         let through = guarded.state.unsettled()?;
         let (settled, receiver) = oneshot::channel();
-        guarded.waiting.push(Waiting { through, settled });
+        guarded.waiting.push(SettleWaiter { through, settled });
         self.wake_writer();
         Some(receiver)
     }
@@ -241,7 +241,7 @@ async fn settled_well(settled: Option<oneshot::Receiver<bool>>) -> Option<bool> 
 
 impl Guarded {
     /// Everything that is not on disk yet, and the number up to which that is.
-    fn batch(&self, clock: Clock) -> Option<(Batch, u64)> {
+    fn batch(&self, clock: StoreClock) -> Option<(Batch, u64)> {
         let through = self.state.unsettled()?;
         let (records, leases) = self.state.changed();
         let kept = |lease: (i64, Duration)| KeptLease { ttl_seconds: lease.0, deadline_ms: clock.unix_ms(lease.1) };
@@ -276,9 +276,9 @@ impl Guarded {
     }
 }
 
-// === impl Writer ===
+// === impl FileWriter ===
 
-impl Writer {
+impl FileWriter {
     /// Writes what has changed, if something has. False once the store is gone.
     fn round(&mut self) -> bool {
         let Some(host) = self.host.upgrade() else { return false };
@@ -321,9 +321,9 @@ impl Writer {
     }
 }
 
-// === impl Clock ===
+// === impl StoreClock ===
 
-impl Clock {
+impl StoreClock {
     fn start() -> Self {
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self { origin: Instant::now(), origin_ms: milliseconds(since_1970) }

@@ -10,13 +10,13 @@ pub(super) struct ClusterStatus {
     #[serde(default)]
     pub(super) reason: Option<String>,
     #[serde(default)]
-    pub(super) model: Option<Model>,
+    pub(super) model: Option<StatusModel>,
     #[serde(default)]
-    pub(super) stages: Vec<Stage>,
+    pub(super) stages: Vec<StatusStage>,
     #[serde(default)]
     pub(super) gateways: Vec<OtherGateway>,
     #[serde(default)]
-    pub(super) store: Store,
+    pub(super) store: StatusStore,
     #[serde(default)]
     pub(super) running: usize,
     #[serde(default)]
@@ -25,13 +25,13 @@ pub(super) struct ClusterStatus {
 
 /// The served model.
 #[derive(Debug, Clone, Deserialize)]
-pub(super) struct Model {
+pub(super) struct StatusModel {
     pub(super) name: String,
 }
 
 /// One stage.
 #[derive(Debug, Clone, Deserialize)]
-pub(super) struct Stage {
+pub(super) struct StatusStage {
     pub(super) name: StageName,
     #[serde(default)]
     pub(super) host: Option<String>,
@@ -54,7 +54,7 @@ pub(super) struct OtherGateway {
 
 /// The store, as the gateway sees it.
 #[derive(Debug, Clone, Default, Deserialize)]
-pub(super) struct Store {
+pub(super) struct StatusStore {
     #[serde(default)]
     pub(super) reachable: bool,
 }
@@ -63,8 +63,8 @@ pub(super) struct Store {
 
 impl ClusterStatus {
     /// The stages that serve layers, in the order of the layers.
-    pub(super) fn serving_stages(&self) -> Vec<&Stage> {
-        let serves = |stage: &&Stage| stage.state == "serving" && stage.layers.is_some();
+    pub(super) fn serving_stages(&self) -> Vec<&StatusStage> {
+        let serves = |stage: &&StatusStage| stage.state == "serving" && stage.layers.is_some();
         let mut stages: Vec<_> = self.stages.iter().filter(serves).collect();
         stages.sort_by_key(|stage| stage.slot);
         stages
@@ -92,9 +92,9 @@ impl ClusterStatus {
     }
 }
 
-// === impl Stage ===
+// === impl StatusStage ===
 
-impl Stage {
+impl StatusStage {
     fn is_at_rest(&self) -> bool {
         matches!(self.state.as_str(), "serving" | "standby")
     }
@@ -124,7 +124,7 @@ mod tests {
             Some("stage b is gone".to_owned())
         );
         assert_eq!(after(r#"[{"name":"b","state":"loading"}]"#), Some("stage b is loading".to_owned()));
-        let without = ClusterStatus { store: Store { reachable: false }, ..before };
+        let without = ClusterStatus { store: StatusStore { reachable: false }, ..before };
         assert_eq!(without.lacks(&stages), Some("its store does not answer".to_owned()));
     }
 }

@@ -7,8 +7,8 @@ use serde_json::json;
 use super::cluster_status::ClusterStatus;
 use super::error::DrillError;
 use super::limits::{PAGE_TIMEOUT, SILENCE_MAX};
-use super::plan::Plan;
-use super::token_stream::TokenStream;
+use super::plan::DrillPlan;
+use super::token_stream::AnswerStream;
 use crate::client::{Connector, Endpoint, Failure, Target, TrustedCertificates, collect, send};
 
 /// The beginning of the text that the model goes on with. Any text would do.
@@ -79,7 +79,7 @@ impl Gateway {
     }
 
     /// Begins to stream the answer.
-    pub(super) async fn stream(&self, model: &str, plan: &Plan) -> Result<TokenStream, DrillError> {
+    pub(super) async fn stream(&self, model: &str, plan: &DrillPlan) -> Result<AnswerStream, DrillError> {
         let head = http::Request::post(self.target.endpoint.path("completions"));
         let head = head.header(CONTENT_TYPE, "application/json").header(ACCEPT, "text/event-stream");
         let body = json!({
@@ -95,7 +95,7 @@ impl Gateway {
         let sending = send(&self.target, &self.connector, head, body.to_string());
         let late = Failure::Timeout { seconds: SILENCE_MAX.as_secs() };
         let body = tokio::time::timeout(SILENCE_MAX, sending).await.unwrap_or(Err(late));
-        Ok(TokenStream::new(body.map_err(|cause| self.failed(cause))?))
+        Ok(AnswerStream::new(body.map_err(|cause| self.failed(cause))?))
     }
 
     pub(super) fn failed(&self, cause: Failure) -> DrillError {

@@ -6,7 +6,7 @@ use super::fault::Fault;
 
 /// The answer to stream, and the fault to bring about in its middle.
 #[derive(Debug, Clone)]
-pub struct Plan {
+pub struct DrillPlan {
     /// The fault.
     pub fault: Fault,
     /// The stage. `None` for the middle one.
@@ -19,9 +19,9 @@ pub struct Plan {
     pub yes: bool,
 }
 
-// === impl Plan ===
+// === impl DrillPlan ===
 
-impl Plan {
+impl DrillPlan {
     /// The token after which the fault comes: the one in the middle.
     pub(super) fn fault_after(&self) -> usize {
         (self.tokens / 2) as usize

@@ -7,7 +7,7 @@ use super::fault::Fault;
 
 /// A step of a drill.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Progress {
+pub enum DrillProgress {
     /// A cluster of its own serves.
     Started {
         /// The gateway's address.
@@ -74,7 +74,7 @@ pub enum Progress {
     },
 }
 
-impl fmt::Display for Progress {
+impl fmt::Display for DrillProgress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Started { url, stages } => write!(f, "a cluster of {stages} stages serves at {url}"),

@@ -6,17 +6,17 @@ use schema::{LayerRange, StageName};
 use serde::Serialize;
 
 use super::fault::Fault;
-use super::plan::Plan;
+use super::plan::DrillPlan;
 use super::progress::ms;
 use super::recording::Recording;
-use super::verdict::{Difference, Verdict};
+use super::verdict::{Difference, DrillVerdict};
 use super::victim::Victim;
 
 /// The outcome of a drill, as `--json` prints it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Report {
+pub struct DrillReport {
     /// The outcome.
-    pub verdict: Verdict,
+    pub verdict: DrillVerdict,
     /// The first place at which the answers differ.
     pub difference: Option<Difference>,
     /// The fault.
@@ -32,9 +32,9 @@ pub struct Report {
     /// The number of the last token before the fault.
     pub fault_after_tokens: usize,
     /// The undisturbed answer.
-    pub undisturbed: Answer,
+    pub undisturbed: AnswerFigures,
     /// The disturbed answer.
-    pub disturbed: Answer,
+    pub disturbed: AnswerFigures,
     /// True if the fault was undone before the answer was complete, because no token came.
     pub relieved: bool,
     /// Time from the end of the answer until the cluster was whole, in milliseconds. `None` if it was not in time.
@@ -45,7 +45,7 @@ pub struct Report {
 
 /// The figures of one answer.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Answer {
+pub struct AnswerFigures {
     /// Number of its tokens.
     pub tokens: usize,
     /// Bytes of its text.
@@ -60,18 +60,18 @@ pub struct Answer {
     pub attempts: u32,
 }
 
-// === impl Report ===
+// === impl DrillReport ===
 
-impl Report {
+impl DrillReport {
     /// The report on `undisturbed` and `disturbed`, before it is known whether the cluster is whole.
     pub(super) fn new(
-        plan: &Plan,
+        plan: &DrillPlan,
         model: &str,
         victim: Option<&Victim>,
         undisturbed: &Recording,
         disturbed: &Disturbed,
     ) -> Self {
-        let (verdict, difference) = Verdict::new(plan.fault, undisturbed, &disturbed.recording);
+        let (verdict, difference) = DrillVerdict::new(plan.fault, undisturbed, &disturbed.recording);
         Self {
             verdict,
             difference,
@@ -81,8 +81,8 @@ impl Report {
             model: model.to_owned(),
             seed: plan.seed,
             fault_after_tokens: disturbed.fault_after,
-            undisturbed: Answer::new(undisturbed),
-            disturbed: Answer::new(&disturbed.recording),
+            undisturbed: AnswerFigures::new(undisturbed),
+            disturbed: AnswerFigures::new(&disturbed.recording),
             relieved: disturbed.relieved,
             whole_again_ms: None,
             lacks: None,
@@ -98,30 +98,30 @@ pub(super) struct Disturbed {
     pub(super) relieved: bool,
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for DrillReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (tokens, bytes) = (self.disturbed.tokens, self.disturbed.text_bytes);
         match (self.verdict, &self.difference) {
-            (Verdict::Equal, _) => write!(
+            (DrillVerdict::Equal, _) => write!(
                 f,
                 "EQUAL: all {tokens} tokens and {bytes} bytes of text are those of the undisturbed answer; pause {}, \
                  undisturbed {}",
                 ms(self.disturbed.longest_gap()),
                 ms(self.undisturbed.longest_gap())
             ),
-            (Verdict::Unfelt, _) => f.write_str(
+            (DrillVerdict::Unfelt, _) => f.write_str(
                 "UNFELT: the answers are equal, but the fault came too late to disturb the second one: ask for more \
                  tokens (--tokens)",
             ),
-            (Verdict::Different, Some(difference)) => write!(f, "DIFFERENT: {difference}"),
-            (Verdict::Different, None) => f.write_str("DIFFERENT"),
+            (DrillVerdict::Different, Some(difference)) => write!(f, "DIFFERENT: {difference}"),
+            (DrillVerdict::Different, None) => f.write_str("DIFFERENT"),
         }
     }
 }
 
-// === impl Answer ===
+// === impl AnswerFigures ===
 
-impl Answer {
+impl AnswerFigures {
     fn new(recording: &Recording) -> Self {
         let mut hasher = blake3::Hasher::new();
         for id in &recording.token_ids {

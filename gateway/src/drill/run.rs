@@ -12,12 +12,12 @@ use super::gateway::Gateway;
 use super::limits::{PAUSE_FACTOR, PAUSE_MIN, SILENCE_MAX, STALL_MAX, WHOLE_POLL_INTERVAL, WHOLE_TIMEOUT};
 use super::link_cut;
 use super::own_cluster::OwnCluster;
-use super::plan::Plan;
+use super::plan::DrillPlan;
 use super::process::{signal, thaw_later};
-use super::progress::Progress;
+use super::progress::DrillProgress;
 use super::recording::Recording;
-use super::report::{Disturbed, Report};
-use super::token_stream::{Piece, TokenStream};
+use super::report::{Disturbed, DrillReport};
+use super::token_stream::{AnswerStream, Piece};
 use super::undo::Undo;
 use super::victim::Victim;
 use crate::client::Failure;
@@ -30,23 +30,23 @@ use crate::client::Failure;
 pub async fn run(
     gateway: &Gateway,
     own: Option<&mut OwnCluster>,
-    plan: &Plan,
-    observe: &mut (dyn FnMut(Progress) + Send),
-) -> Result<Report, DrillError> {
+    plan: &DrillPlan,
+    observe: &mut (dyn FnMut(DrillProgress) + Send),
+) -> Result<DrillReport, DrillError> {
     let before = gateway.status().await?;
     let Some(model) = before.model.as_ref().filter(|_| before.serving).map(|model| model.name.clone()) else {
         let reason = before.reason.unwrap_or_else(|| "it has no model".to_owned());
         return Err(DrillError::NotServing { reason });
     };
     let mut drill = Drill::prepare(gateway, own, plan, &before).await?;
-    observe(Progress::Planned {
+    observe(DrillProgress::Planned {
         fault: plan.fault,
         victim: drill.describe_victim(),
         after: plan.fault_after(),
         tokens: plan.tokens,
     });
     let undisturbed = drill.record(&model).await?;
-    observe(Progress::Undisturbed {
+    observe(DrillProgress::Undisturbed {
         tokens: undisturbed.token_ids.len(),
         took: undisturbed.took,
         longest_gap: undisturbed.longest_gap,
@@ -54,16 +54,16 @@ pub async fn run(
     let disturbed = drill.disturb(&model, undisturbed.longest_gap, observe).await?;
     let ended = Instant::now();
     let Disturbed { recording, .. } = &disturbed;
-    observe(Progress::Disturbed {
+    observe(DrillProgress::Disturbed {
         tokens: recording.token_ids.len(),
         took: recording.took,
         longest_gap: recording.longest_gap,
         attempts: recording.attempts,
     });
-    let mut report = Report::new(plan, &model, drill.victim.as_ref(), &undisturbed, &disturbed);
+    let mut report = DrillReport::new(plan, &model, drill.victim.as_ref(), &undisturbed, &disturbed);
     match wait_until_whole(gateway, &before.at_rest()).await {
         Ok(()) => {
-            observe(Progress::Whole { after: ended.elapsed() });
+            observe(DrillProgress::Whole { after: ended.elapsed() });
             report.whole_again_ms = Some(ended.elapsed().as_millis() as u64);
         }
         Err(lacks) => report.lacks = Some(lacks),
@@ -74,7 +74,7 @@ pub async fn run(
 /// A drill whose fault can be brought about.
 struct Drill<'a> {
     gateway: &'a Gateway,
-    plan: &'a Plan,
+    plan: &'a DrillPlan,
     /// The stage, unless the store is to be killed.
     victim: Option<Victim>,
     etcd: Option<&'a mut OwnEtcd>,
@@ -95,7 +95,7 @@ impl<'a> Drill<'a> {
     async fn prepare(
         gateway: &'a Gateway,
         own: Option<&'a mut OwnCluster>,
-        plan: &'a Plan,
+        plan: &'a DrillPlan,
         status: &ClusterStatus,
     ) -> Result<Self, DrillError> {
         if !plan.yes {
@@ -145,7 +145,7 @@ impl<'a> Drill<'a> {
         &mut self,
         model: &str,
         usual_gap: Duration,
-        observe: &mut (dyn FnMut(Progress) + Send),
+        observe: &mut (dyn FnMut(DrillProgress) + Send),
     ) -> Result<Disturbed, DrillError> {
         let sent = Instant::now();
         let mut stream = self.gateway.stream(model, self.plan).await?;
@@ -155,7 +155,7 @@ impl<'a> Drill<'a> {
         loop {
             if active.is_some() && !stream.is_ready_within(STALL_MAX).await {
                 disturbed.relieved = true;
-                observe(Progress::Relieved { after: STALL_MAX });
+                observe(DrillProgress::Relieved { after: STALL_MAX });
                 self.undo(active.take()).await?;
             }
             let Some(piece) = self.next(&mut stream).await? else { break };
@@ -163,12 +163,12 @@ impl<'a> Drill<'a> {
             let tokens = disturbed.recording.token_ids.len();
             if disturbed.fault_after > 0 {
                 if let Some(pause) = gap.filter(|gap| *gap >= pause_min) {
-                    observe(Progress::Resumed { token: tokens, pause });
+                    observe(DrillProgress::Resumed { token: tokens, pause });
                 }
             } else if tokens >= self.plan.fault_after() {
                 disturbed.fault_after = tokens;
                 active = self.inject().await?;
-                observe(Progress::Happened { token: tokens, fault: self.plan.fault, victim: self.name_victim() });
+                observe(DrillProgress::Happened { token: tokens, fault: self.plan.fault, victim: self.name_victim() });
             }
         }
         self.undo(active).await?;
@@ -211,7 +211,7 @@ impl<'a> Drill<'a> {
         }
     }
 
-    async fn next(&self, stream: &mut TokenStream) -> Result<Option<Piece>, DrillError> {
+    async fn next(&self, stream: &mut AnswerStream) -> Result<Option<Piece>, DrillError> {
         let late = Failure::Timeout { seconds: SILENCE_MAX.as_secs() };
         let next = tokio::time::timeout(SILENCE_MAX, stream.next()).await.unwrap_or(Err(late));
         next.map_err(|cause| self.gateway.failed(cause))

@@ -19,7 +19,7 @@ pub(super) struct Piece {
 }
 
 /// A response of `/v1/completions` that is being read.
-pub(super) struct TokenStream {
+pub(super) struct AnswerStream {
     body: Incoming,
     events: Events,
     /// Pieces that have been read and not been taken. One frame of the body has few of them.
@@ -52,15 +52,15 @@ struct Timings {
     attempts: u32,
 }
 
-// === impl TokenStream ===
+// === impl AnswerStream ===
 
-impl TokenStream {
+impl AnswerStream {
     /// Reads the answer from `body`.
     pub(super) fn new(body: Incoming) -> Self {
         Self { body, events: Events::default(), read: VecDeque::new(), done: false, peeked: None }
     }
 
-    /// True if [`TokenStream::next`] has something to tell within this time.
+    /// True if [`AnswerStream::next`] has something to tell within this time.
     pub(super) async fn is_ready_within(&mut self, time: Duration) -> bool {
         match tokio::time::timeout(time, self.next()).await {
             Ok(next) => {

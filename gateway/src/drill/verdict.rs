@@ -10,7 +10,7 @@ use super::recording::Recording;
 /// The outcome of a drill.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Verdict {
+pub enum DrillVerdict {
     /// Every token and every byte of text is the same, and the fault was felt.
     Equal,
     /// The answers differ.
@@ -39,9 +39,9 @@ pub enum Difference {
     },
 }
 
-// === impl Verdict ===
+// === impl DrillVerdict ===
 
-impl Verdict {
+impl DrillVerdict {
     /// Compares the answers. A fault of a stage is felt if the gateway had to begin anew; one of the store is not to be
     /// felt at all.
     pub(super) fn new(fault: Fault, undisturbed: &Recording, disturbed: &Recording) -> (Self, Option<Difference>) {
@@ -94,8 +94,8 @@ mod tests {
     #[test]
     fn equal_answers_pass_and_one_token_or_byte_more_or_less_or_else_does_not() {
         let undisturbed = recording(&[5, 6, 7], "abc", 1);
-        let judge = |ids: &[u32], text| Verdict::new(Fault::Kill, &undisturbed, &recording(ids, text, 2));
-        assert_eq!(judge(&[5, 6, 7], "abc"), (Verdict::Equal, None));
+        let judge = |ids: &[u32], text| DrillVerdict::new(Fault::Kill, &undisturbed, &recording(ids, text, 2));
+        assert_eq!(judge(&[5, 6, 7], "abc"), (DrillVerdict::Equal, None));
         for (ids, text, expected) in [
             (&[5, 9, 7][..], "abc", "token 2 is id 9 in the place of id 6"),
             (&[5, 6], "abc", "token 3 is no token in the place of id 7"),
@@ -104,15 +104,15 @@ mod tests {
             (&[5, 6, 7], "ab", "the tokens are the same, but the texts differ from byte 3 on"),
         ] {
             let (verdict, difference) = judge(ids, text);
-            assert_eq!((verdict, difference.unwrap().to_string().as_str()), (Verdict::Different, expected));
+            assert_eq!((verdict, difference.unwrap().to_string().as_str()), (DrillVerdict::Different, expected));
         }
     }
 
     #[test]
     fn a_fault_that_nothing_felt_proves_nothing() {
         let answer = recording(&[5], "a", 1);
-        assert_eq!(Verdict::new(Fault::Freeze, &answer, &answer).0, Verdict::Unfelt);
-        assert_eq!(Verdict::new(Fault::Store, &answer, &answer).0, Verdict::Equal);
-        assert_eq!(Verdict::new(Fault::Freeze, &answer, &recording(&[6], "b", 1)).0, Verdict::Different);
+        assert_eq!(DrillVerdict::new(Fault::Freeze, &answer, &answer).0, DrillVerdict::Unfelt);
+        assert_eq!(DrillVerdict::new(Fault::Store, &answer, &answer).0, DrillVerdict::Equal);
+        assert_eq!(DrillVerdict::new(Fault::Freeze, &answer, &recording(&[6], "b", 1)).0, DrillVerdict::Different);
     }
 }

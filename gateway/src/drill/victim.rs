@@ -2,7 +2,7 @@
 
 use schema::{LayerRange, StageName};
 
-use super::cluster_status::{ClusterStatus, Stage};
+use super::cluster_status::{ClusterStatus, StatusStage};
 use super::error::DrillError;
 use super::fault::Fault;
 use super::link_cut;
@@ -74,7 +74,7 @@ impl Victim {
     }
 }
 
-fn names<'a>(stages: impl Iterator<Item = &'a Stage>) -> String {
+fn names<'a>(stages: impl Iterator<Item = &'a StatusStage>) -> String {
     stages.map(|stage| stage.name.to_string()).collect::<Vec<_>>().join(", ")
 }
 

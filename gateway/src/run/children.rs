@@ -27,14 +27,14 @@ const RESTART_DELAY: Duration = Duration::from_secs(1);
 /// The children, running and about to run again.
 pub(super) struct Children {
     recipe: Recipe,
-    running: Vec<(Stage, Child)>,
+    running: Vec<(ChildStage, Child)>,
     /// Those that are started again at these times.
-    due: Vec<(Instant, Stage)>,
+    due: Vec<(Instant, ChildStage)>,
     restarts: bool,
 }
 
 /// One stage: its name, and the arguments of its process.
-struct Stage {
+struct ChildStage {
     name: StageName,
     arguments: Vec<OsString>,
 }
@@ -71,7 +71,7 @@ impl Children {
         let program = std::env::current_exe().map_err(cause)?;
         let recipe = Recipe { program, environment, folder: folder.to_owned() };
         let start = |(name, arguments)| {
-            let stage = Stage { name, arguments };
+            let stage = ChildStage { name, arguments };
             recipe.spawn(&stage).map(|child| (stage, child)).map_err(cause)
         };
         let running = stages.map(start).collect::<Result<_, _>>()?;
@@ -95,7 +95,8 @@ impl Children {
 
     /// Takes a child that has ended out of the running ones.
     fn reap(&mut self) -> Option<ChildEvent> {
-        let ended = |(at, (_, child)): (usize, &mut (Stage, Child))| child.try_wait().ok()?.map(|status| (at, status));
+        let ended =
+            |(at, (_, child)): (usize, &mut (ChildStage, Child))| child.try_wait().ok()?.map(|status| (at, status));
         let (at, status) = self.running.iter_mut().enumerate().find_map(ended)?;
         let (stage, _) = self.running.swap_remove(at);
         // A child that ended by itself has said why, and would do so again.
@@ -149,7 +150,7 @@ impl Children {
 // === impl Recipe ===
 
 impl Recipe {
-    fn spawn(&self, stage: &Stage) -> io::Result<Child> {
+    fn spawn(&self, stage: &ChildStage) -> io::Result<Child> {
         let mut command = Command::new(&self.program);
         command.args(&stage.arguments);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));

@@ -30,7 +30,7 @@ pub struct Host(String);
 /// The place at which a cluster is shared, if it is: `on`, `off`, `HOST`, `HOST:PORT` or `:PORT`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
-pub enum Share {
+pub enum SharePlace {
     /// It is not.
     Off,
     /// It is: at this host and port, where they are given.
@@ -133,9 +133,9 @@ impl TryFrom<OneOrMany> for EtcdUrls {
     }
 }
 
-// === impl Share ===
+// === impl SharePlace ===
 
-impl FromStr for Share {
+impl FromStr for SharePlace {
     type Err = AddressError;
     fn from_str(text: &str) -> Result<Self, AddressError> {
         let wrong = || AddressError::Share { found: text.chars().take(200).collect() };
@@ -156,7 +156,7 @@ impl FromStr for Share {
     }
 }
 
-impl TryFrom<String> for Share {
+impl TryFrom<String> for SharePlace {
     type Error = AddressError;
     fn try_from(text: String) -> Result<Self, AddressError> {
         text.parse()
@@ -237,18 +237,18 @@ mod tests {
     fn a_place_to_share_a_cluster_has_a_host_or_a_port_or_both() {
         let host = |text: &str| Some(text.parse::<Host>().unwrap());
         for (text, share) in [
-            ("off", Share::Off),
-            ("on", Share::At(None, None)),
-            ("mini-1.local", Share::At(host("mini-1.local"), None)),
-            ("mini-1:7000", Share::At(host("mini-1"), Some(7000))),
-            (":7000", Share::At(None, Some(7000))),
-            ("fe80::1", Share::At(host("fe80::1"), None)),
-            ("[fe80::1]:7000", Share::At(host("fe80::1"), Some(7000))),
+            ("off", SharePlace::Off),
+            ("on", SharePlace::At(None, None)),
+            ("mini-1.local", SharePlace::At(host("mini-1.local"), None)),
+            ("mini-1:7000", SharePlace::At(host("mini-1"), Some(7000))),
+            (":7000", SharePlace::At(None, Some(7000))),
+            ("fe80::1", SharePlace::At(host("fe80::1"), None)),
+            ("[fe80::1]:7000", SharePlace::At(host("fe80::1"), Some(7000))),
         ] {
-            assert_eq!(text.parse::<Share>().unwrap(), share, "{text}");
+            assert_eq!(text.parse::<SharePlace>().unwrap(), share, "{text}");
         }
         for text in ["", ":", ":0", "a:b", "a b", "0.0.0.0", "0.0.0.0:1", "a:70000"] {
-            assert!(text.parse::<Share>().is_err(), "{text} was accepted");
+            assert!(text.parse::<SharePlace>().is_err(), "{text} was accepted");
         }
     }
 

@@ -17,7 +17,7 @@ mod secret;
 mod secrets;
 mod terminal;
 
-pub use address::{EtcdUrls, Host, Share};
+pub use address::{EtcdUrls, Host, SharePlace};
 pub use api_keys::{ApiKeysError, KeyFile};
 pub use client::ClientSettings;
 pub use environment::{Environment, VARIABLES};

@@ -9,7 +9,7 @@ use schema::record::{DeviceKind, KvType};
 use schema::{ByteSize, ClusterName, StageName};
 use serde::Deserialize;
 
-use super::address::{EtcdUrls, Host, Share};
+use super::address::{EtcdUrls, Host, SharePlace};
 use super::secret::SecretText;
 use crate::http::{AllowedHost, AllowedOrigin, ModelAlias};
 
@@ -218,7 +218,7 @@ options! {
         /// free one, or at HOST, HOST:PORT or :PORT; the store is then kept in a file
         #[arg(long, env = "BATON_SHARE", value_name = "ADDR", num_args = 0..=1, require_equals = true)]
         #[arg(default_missing_value = "on")]
-        share: Share,
+        share: SharePlace,
         /// Start a stage process again that a signal has ended (a crash, the system's memory killer): on or off
         /// [default: on]
         #[arg(long, env = "BATON_RESTART", value_name = "SWITCH", hide_possible_values = true)]

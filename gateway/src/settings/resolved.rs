@@ -9,7 +9,7 @@ use std::time::Duration;
 use schema::record::{DeviceKind, KvType};
 use schema::{ClusterName, StageName};
 
-use super::address::{Host, Share};
+use super::address::{Host, SharePlace};
 use super::api_keys::{self, ApiKeysError, KeyFile};
 use super::client::ClientSettings;
 use super::environment::Environment;
@@ -717,11 +717,11 @@ fn threads(processors: usize, spare: usize, stages: usize) -> usize {
 
 /// The place at which the cluster is shared. `None` if it is not.
 fn share(
-    given: Option<&Share>,
+    given: Option<&SharePlace>,
     cluster: &ClusterOptions,
     environment: &Environment,
 ) -> Result<Option<ShareSettings>, SettingsError> {
-    let Some(Share::At(host, port)) = given else { return Ok(None) };
+    let Some(SharePlace::At(host, port)) = given else { return Ok(None) };
     if cfg!(not(feature = "tls")) {
         return Err(SettingsError::NoTls);
     }

@@ -19,7 +19,7 @@ use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion, version};
 
 use super::folder::{ClusterFolder, FolderError};
-use super::token::{PIN_BYTES, Pin};
+use super::token::{AuthorityPin, PIN_BYTES};
 use crate::models::hex;
 
 /// A name in every certificate of a store, by which members check it whatever address they reach it at.
@@ -73,9 +73,9 @@ impl Authority {
     }
 
     /// The digest of its public key.
-    pub fn pin(&self) -> Pin {
+    pub fn pin(&self) -> AuthorityPin {
         // `ensure` has read the key already.
-        pin_of(&self.certificate).unwrap_or(Pin([0; PIN_BYTES]))
+        pin_of(&self.certificate).unwrap_or(AuthorityPin([0; PIN_BYTES]))
     }
 
     fn issuer(&self) -> Issuer<'static, &KeyPair> {
@@ -136,10 +136,10 @@ impl Authority {
 }
 
 /// The digest of the public key in a certificate. `None` if it is none.
-pub(super) fn pin_of(certificate: &CertificateDer<'_>) -> Option<Pin> {
+pub(super) fn pin_of(certificate: &CertificateDer<'_>) -> Option<AuthorityPin> {
     let mut roots = RootCertStore::empty();
     roots.add(certificate.clone().into_owned()).ok()?;
-    Some(Pin(Sha256::digest(&roots.roots.first()?.subject_public_key_info).into()))
+    Some(AuthorityPin(Sha256::digest(&roots.roots.first()?.subject_public_key_info).into()))
 }
 
 /// Notes where the cluster is shared, for `baton token create`.
@@ -154,7 +154,7 @@ pub fn note_address(folder: &ClusterFolder, address: &str) -> Result<(), FolderE
 ///
 /// # Errors
 /// [`FolderError`] if it does not share it, or if a file cannot be used.
-pub fn shared_address(folder: &ClusterFolder) -> Result<(String, Pin), FolderError> {
+pub fn shared_address(folder: &ClusterFolder) -> Result<(String, AuthorityPin), FolderError> {
     let read = |name| folder.read(name)?.ok_or_else(|| folder.unusable(name, "the file of a shared cluster"));
     let address = read(ClusterFolder::SHARE_ADDRESS)?;
     let certificate = CertificateDer::from_pem_slice(read(ClusterFolder::AUTHORITY)?.as_bytes()).ok();

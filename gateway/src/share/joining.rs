@@ -23,7 +23,7 @@ use super::authority::{JOIN_PROTOCOL, MachineKey, STORE_NAME, TLS_VERSIONS, host
 use super::folder::{ClusterFolder, FolderError};
 use super::limits::{CONNECT_WAIT_MAX, HANDSHAKE_WAIT_MAX, JOIN_WAIT_MAX, REPLY_BYTES_MAX};
 use super::protocol::{JoinReply, JoinRequest, Refusal, read_line, write_line};
-use super::token::{JoinToken, Pin};
+use super::token::{AuthorityPin, JoinToken};
 
 /// A machine's place in a cluster.
 #[derive(Debug)]
@@ -210,7 +210,7 @@ fn pem(certificate: &CertificateDer<'_>) -> String {
 /// Accepts a server whose chain ends with the authority that has the pin.
 #[derive(Debug)]
 struct PinVerifier {
-    pin: Pin,
+    pin: AuthorityPin,
     provider: Arc<CryptoProvider>,
 }
 

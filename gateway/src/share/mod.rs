@@ -18,7 +18,7 @@ pub use joining::{JoinError, Membership, join, kept, own_address, socket_text};
 pub(crate) use limits::PORT;
 pub use port::{ShareListener, SharedPort, Sharing};
 pub use protocol::Refusal;
-pub use token::{JoinToken, Pin, Secret, TokenError};
+pub use token::{AuthorityPin, JoinToken, Secret, TokenError};
 pub use tokens::TokenStoreError;
 pub(crate) use tokens::{add, list, now_s, revoke};
 

@@ -22,7 +22,7 @@ struct Shared {
     address: String,
     cluster: ClusterName,
     key: ClusterKey,
-    pin: Pin,
+    pin: AuthorityPin,
     state: tempfile::TempDir,
     server: EmbeddedServer,
     _port: SharedPort,
@@ -95,7 +95,7 @@ async fn each_token_that_is_not_taken_has_its_own_sentence() {
     assert!(shared.refusal(&unknown).await.contains("does not know this token"));
     let other_secret = JoinToken { id: expired.id.clone(), ..unknown };
     assert!(shared.refusal(&other_secret).await.contains("does not know this token"));
-    let wrong_pin = JoinToken { pin: Pin([3; 32]), ..shared.token(None).await };
+    let wrong_pin = JoinToken { pin: AuthorityPin([3; 32]), ..shared.token(None).await };
     assert!(shared.refusal(&wrong_pin).await.contains("its authority is another one"));
     sleep(Duration::from_millis(1100)).await;
     assert!(shared.refusal(&expired).await.contains("has expired"));

@@ -27,7 +27,7 @@ const SECRET_CONTEXT: &str = "baton 1 secret of a join token";
 
 /// The digest of the public key of a cluster's authority.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pin(pub [u8; PIN_BYTES]);
+pub struct AuthorityPin(pub [u8; PIN_BYTES]);
 
 /// The proof of the right to join.
 #[derive(Clone, PartialEq, Eq)]
@@ -39,7 +39,7 @@ pub struct JoinToken {
     /// The cluster.
     pub cluster: ClusterName,
     /// Its authority.
-    pub pin: Pin,
+    pub pin: AuthorityPin,
     /// Its name in the store.
     pub id: TokenId,
     /// The proof.
@@ -78,7 +78,7 @@ impl JoinToken {
     ///
     /// # Errors
     /// An I/O error if the operating system has no random numbers.
-    pub fn generate(cluster: ClusterName, pin: Pin) -> std::io::Result<Self> {
+    pub fn generate(cluster: ClusterName, pin: AuthorityPin) -> std::io::Result<Self> {
         let (mut id, mut secret) = ([0; ID_BYTES], [0; SECRET_BYTES]);
         let fill = |bytes: &mut [u8]| rand::rngs::OsRng.try_fill_bytes(bytes).map_err(std::io::Error::other);
         fill(&mut id)?;
@@ -126,7 +126,7 @@ impl FromStr for JoinToken {
         let (pin, rest) = rest.split_last_chunk().map(|(rest, pin)| (*pin, rest)).ok_or(wrong.clone())?;
         let name = rest.split_first().filter(|(length, name)| usize::from(**length) == name.len());
         let name = name.and_then(|(_, name)| std::str::from_utf8(name).ok()?.parse().ok());
-        Ok(Self { cluster: name.ok_or(wrong)?, pin: Pin(pin), id: id_text(id), secret: Secret(secret) })
+        Ok(Self { cluster: name.ok_or(wrong)?, pin: AuthorityPin(pin), id: id_text(id), secret: Secret(secret) })
     }
 }
 
@@ -205,7 +205,7 @@ mod tests {
     use super::*;
 
     fn token() -> JoinToken {
-        JoinToken::generate("home".parse().unwrap(), Pin([7; PIN_BYTES])).unwrap()
+        JoinToken::generate("home".parse().unwrap(), AuthorityPin([7; PIN_BYTES])).unwrap()
     }
 
     #[test]

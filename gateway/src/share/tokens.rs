@@ -129,11 +129,11 @@ fn json(record: &TokenRecord) -> Vec<u8> {
 mod tests {
     use engine::store::MemoryStore;
 
-    use super::super::token::Pin;
+    use super::super::token::AuthorityPin;
     use super::*;
 
     fn token() -> JoinToken {
-        JoinToken::generate("home".parse().unwrap(), Pin([1; 32])).unwrap()
+        JoinToken::generate("home".parse().unwrap(), AuthorityPin([1; 32])).unwrap()
     }
 
     #[tokio::test]

@@ -9,7 +9,7 @@ use super::{Record, State};
 
 /// The value of before, by which one change is taken back.
 #[derive(Debug)]
-pub(super) enum Undo {
+pub(super) enum Reversal {
     /// The key had this record, and the store this revision.
     Record { key: Vec<u8>, prev: Option<Arc<Record>>, revision: i64 },
     /// The lease was this.
@@ -21,7 +21,7 @@ pub(super) enum Undo {
 /// Changes in their order. They are numbered from the start of the process.
 #[derive(Debug, Default)]
 pub(super) struct Journal {
-    changes: VecDeque<Undo>,
+    changes: VecDeque<Reversal>,
     /// The number of the first.
     begin: u64,
 }
@@ -32,7 +32,7 @@ pub(in crate::store) type Changed = (Vec<(Vec<u8>, Option<Arc<Record>>)>, Vec<(i
 
 impl State {
     /// Notes a change, if there is a disk.
-    pub(super) fn record(&mut self, undo: impl FnOnce() -> Undo) {
+    pub(super) fn record(&mut self, undo: impl FnOnce() -> Reversal) {
         if let Some(journal) = &mut self.journal {
             journal.changes.push_back(undo());
         }
@@ -40,7 +40,7 @@ impl State {
 
     /// Notes that a lease was renewed and that its new end is to be written.
     pub(in crate::store) fn record_renewal(&mut self, id: i64) {
-        self.record(|| Undo::Renewal { id });
+        self.record(|| Reversal::Renewal { id });
     }
 
     /// The number up to which there are changes that are not on disk. `None` if there are none.
@@ -54,8 +54,8 @@ impl State {
         let (mut keys, mut leases) = (BTreeSet::new(), BTreeSet::new());
         for change in self.journal.iter().flat_map(|journal| &journal.changes) {
             match change {
-                Undo::Record { key, .. } => drop(keys.insert(key)),
-                Undo::Lease { id, .. } | Undo::Renewal { id } => drop(leases.insert(*id)),
+                Reversal::Record { key, .. } => drop(keys.insert(key)),
+                Reversal::Lease { id, .. } | Reversal::Renewal { id } => drop(leases.insert(*id)),
             }
         }
         let records = keys.into_iter().map(|key| (key.clone(), self.records.get(key).cloned())).collect();
@@ -78,12 +78,12 @@ impl State {
         journal.begin += changes.len() as u64;
         for change in changes.into_iter().rev() {
             match change {
-                Undo::Record { key, prev, revision } => {
+                Reversal::Record { key, prev, revision } => {
                     self.put_back(&key, prev);
                     self.revision = revision;
                 }
-                Undo::Lease { id, prev } => self.leases.put_back(id, prev),
-                Undo::Renewal { .. } => {}
+                Reversal::Lease { id, prev } => self.leases.put_back(id, prev),
+                Reversal::Renewal { .. } => {}
             }
         }
         self.history.forget_after(self.revision);

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::history::History;
-use self::journal::{Journal, Undo};
+use self::journal::{Journal, Reversal};
 use self::lease::Leases;
 use super::limits;
 
@@ -159,7 +159,7 @@ impl State {
     /// Grants a lease under `id`, or under an id of the store's choice if `id` is zero.
     pub(super) fn grant(&mut self, id: i64, ttl_seconds: i64, now: Duration) -> Result<(i64, i64), Refusal> {
         let granted = self.leases.grant(id, ttl_seconds, now)?;
-        self.record(|| Undo::Lease { id: granted.0, prev: None });
+        self.record(|| Reversal::Lease { id: granted.0, prev: None });
         Ok(granted)
     }
 
@@ -179,7 +179,7 @@ impl State {
     /// Ends a lease and deletes its keys in one commit.
     pub(super) fn revoke(&mut self, id: i64) -> Result<(), Refusal> {
         let lease = self.leases.remove(id).ok_or(Refusal::LeaseNotFound)?;
-        self.record(|| Undo::Lease { id, prev: Some(lease.clone()) });
+        self.record(|| Reversal::Lease { id, prev: Some(lease.clone()) });
         let revision = self.revision + 1;
         let mut events = Vec::new();
         for key in lease.keys() {
@@ -225,7 +225,7 @@ impl State {
         self.leases.attach(record.lease, &record.key);
         self.records.insert(record.key.clone(), record.clone());
         let before = self.revision;
-        self.record(|| Undo::Record { key: record.key.clone(), prev: prev.clone(), revision: before });
+        self.record(|| Reversal::Record { key: record.key.clone(), prev: prev.clone(), revision: before });
         Event { deleted: false, record, prev }
     }
 
@@ -234,7 +234,7 @@ impl State {
         self.bytes -= prev.bytes();
         self.leases.detach(prev.lease, key);
         let before = self.revision;
-        self.record(|| Undo::Record { key: key.to_vec(), prev: Some(prev.clone()), revision: before });
+        self.record(|| Reversal::Record { key: key.to_vec(), prev: Some(prev.clone()), revision: before });
         let record = Arc::new(Record {
             key: key.to_vec(),
             value: Vec::new(),

@@ -5,7 +5,7 @@ use clap::Args;
 use schema::StageName;
 
 use crate::client::Endpoint;
-use crate::drill::{DEFAULT_TOKENS, Fault, Plan, TOKENS_MAX, TOKENS_MIN};
+use crate::drill::{DEFAULT_TOKENS, DrillPlan, Fault, TOKENS_MAX, TOKENS_MIN};
 
 /// Most stages of a cluster of its own, as with `baton up`.
 const STAGES_MAX: i64 = 64;
@@ -48,7 +48,7 @@ pub struct DrillArguments {
 
 impl DrillArguments {
     /// The plan of the drill.
-    pub(super) fn plan(&self) -> Plan {
-        Plan { fault: self.fault, stage: self.stage.clone(), tokens: self.tokens, seed: self.seed, yes: self.yes }
+    pub(super) fn plan(&self) -> DrillPlan {
+        DrillPlan { fault: self.fault, stage: self.stage.clone(), tokens: self.tokens, seed: self.seed, yes: self.yes }
     }
 }

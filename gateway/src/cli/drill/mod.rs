@@ -11,7 +11,9 @@ pub use arguments::DrillArguments;
 use super::exit::{CliError, Exit};
 use super::output::{self, replace_control_chars};
 use crate::client::Target;
-use crate::drill::{self, DrillError, Gateway, OwnCluster, OwnClusterSettings, Progress, Report, Verdict};
+use crate::drill::{
+    self, DrillError, DrillProgress, DrillReport, DrillVerdict, Gateway, OwnCluster, OwnClusterSettings,
+};
 use crate::settings::ClientSettings;
 
 /// Runs the drill and prints its course and its report. `variables` are those of baton that are set.
@@ -23,7 +25,7 @@ pub(super) async fn run(
 ) -> Result<Exit, CliError> {
     let mut stop = std::pin::pin!(interrupted());
     let json = arguments.json;
-    let mut observe = move |progress: Progress| {
+    let mut observe = move |progress: DrillProgress| {
         if !json {
             // A closed stdout is no reason to leave a fault where it is.
             let _ = output::print(&format!("{}\n", replace_control_chars(&progress.to_string())));
@@ -42,7 +44,7 @@ pub(super) async fn run(
                 () = &mut stop => return Ok(Exit::Interrupted),
                 started = OwnCluster::start(&settings, arguments.plan().fault) => started?,
             };
-            observe(Progress::Started { url: started.endpoint().to_string(), stages: arguments.stages });
+            observe(DrillProgress::Started { url: started.endpoint().to_string(), stages: arguments.stages });
             let target = Target { endpoint: started.endpoint().clone(), api_key: None };
             (Some(started), target)
         }
@@ -63,17 +65,17 @@ pub(super) async fn run(
     exit(report)
 }
 
-fn print(report: &Report, json: bool) -> Result<(), CliError> {
+fn print(report: &DrillReport, json: bool) -> Result<(), CliError> {
     let text = if json { output::json(report)? } else { format!("{}\n", replace_control_chars(&report.to_string())) };
     Ok(output::print(&text)?)
 }
 
 /// 0 only if the answers are equal, the fault was felt and the cluster is whole.
-fn exit(report: Report) -> Result<Exit, CliError> {
+fn exit(report: DrillReport) -> Result<Exit, CliError> {
     match (report.verdict, report.lacks) {
         (_, Some(reason)) => Err(DrillError::NotWhole { reason }.into()),
-        (Verdict::Equal, None) => Ok(Exit::Ok),
-        (Verdict::Different | Verdict::Unfelt, None) => Ok(Exit::Failed),
+        (DrillVerdict::Equal, None) => Ok(Exit::Ok),
+        (DrillVerdict::Different | DrillVerdict::Unfelt, None) => Ok(Exit::Failed),
     }
 }
 
