@@ -253,6 +253,9 @@ fn login_advice(message: &str, has_user: bool) -> String {
     format!("{message}; {advice}")
 }
 
+/// The texts of the kernel, hyper and h2 for a connection that the other end closed.
+const ENDED_CONNECTIONS: [&str; 4] = ["broken pipe", "connection closed", "connection reset", "operation was canceled"];
+
 /// The setting to look at after a handshake of TLS that failed for `reason`, in rustls's words.
 fn tls_advice(reason: &str, is_anonymous: bool) -> Option<&'static str> {
     // A server without TLS answers in its own protocol, or closes the connection.
@@ -260,7 +263,7 @@ fn tls_advice(reason: &str, is_anonymous: bool) -> Option<&'static str> {
         Some("it speaks no TLS: expected an http:// address")
     } else if reason.contains("fatal alert") && (reason.contains("Certificate") || reason.contains("UnknownCA")) {
         Some("it does not take this process's certificate: expected etcd_cert and etcd_key to be one of its authority")
-    } else if is_anonymous && reason.contains("broken pipe") {
+    } else if is_anonymous && ENDED_CONNECTIONS.iter().any(|end| reason.to_lowercase().contains(end)) {
         // The server's alert is often lost, because it comes after the client has begun to write.
         Some("it may ask for a certificate: expected etcd_cert and etcd_key")
     } else if reason.to_lowercase().contains("certificate") {
