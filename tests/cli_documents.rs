@@ -46,6 +46,7 @@ fn the_defaults_in_the_settings_file_are_the_real_ones() {
     assert_eq!(options.up.stages, Some(defaults::STAGES));
     assert_eq!(options.up.store_listen.unwrap().to_string(), defaults::STORE_LISTEN);
     assert_eq!(options.up.restart, Some(defaults::RESTART));
+    assert_eq!(options.network.discovery, Some(defaults::DISCOVERY));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Two machines become a cluster by two lines: `baton up --share` on one and the printed `baton join` on the other,
-//! each with a home and a cache of its own. Needs root and `etc/prepare netns`; the test reports that it is skipped if
+//! each with a home and a cache of its own. They find each other by multicast DNS, and a third one lies. Needs root and `etc/prepare netns`; the test reports that it is skipped if
 //! they are missing.
-#![cfg(target_os = "linux")]
+#![cfg(all(target_os = "linux", feature = "tls"))]
 
 mod common;
 
@@ -10,12 +10,20 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
 use common::http::GatewayClient;
-use common::model_path;
 use common::network::{Network, report_skipped};
+use common::{model_path, wait_for};
+use engine::store::EmbeddedServer;
+use gateway::share::{
+    Announcement, Announcer, Authority, ClusterFolder, JoinToken, ShareListener, SharedPort, Sharing,
+    ensure_cluster_key,
+};
+use schema::Keyspace;
+use tokio::runtime::Runtime;
 
 /// Longest wait for a line: two fetches of the model, and a start.
 const WAIT_MAX: Duration = Duration::from_secs(60);
@@ -24,6 +32,8 @@ const PROMPT: [u32; 6] = [504, 4149, 282, 3575, 314, 3030];
 const STAGES: [&str; 6] = ["--stages", "1", "--stages-min", "2", "--threads", "1"];
 /// The state of a socket that listens, in /proc/net/tcp.
 const LISTENS: &str = "0A";
+/// The end of an address with the port of multicast DNS, in /proc/net/udp.
+const DNS_PORT: &str = ":14E9";
 
 /// A process on one of the machines, and its lines. Dropping it interrupts it.
 struct Process {
@@ -75,6 +85,20 @@ impl Machines {
         self.homes[at].path().join(".local/state/baton/clusters/home")
     }
 
+    /// The clusters that announce themselves to a machine.
+    fn announced(&self, at: usize) -> Vec<serde_json::Value> {
+        let (listed, text) = self.ran(at, &["join", "--json"]);
+        assert!(listed, "{text}");
+        serde_json::from_str(&text).unwrap_or_else(|_| panic!("no list: {text}"))
+    }
+
+    /// True if a socket for multicast DNS is open on a machine.
+    fn hears_multicast(&self, at: usize) -> bool {
+        let tables = self.command(at, "cat").args(["/proc/net/udp", "/proc/net/udp6"]).output().unwrap().stdout;
+        let tables = String::from_utf8(tables).unwrap();
+        tables.lines().any(|line| line.split_whitespace().nth(1).is_some_and(|own| own.ends_with(DNS_PORT)))
+    }
+
     /// The addresses on a machine at which something listens, as /proc has them.
     fn listening(&self, at: usize) -> Vec<String> {
         let tables = self.command(at, "cat").args(["/proc/net/tcp", "/proc/net/tcp6"]).output().unwrap().stdout;
@@ -110,6 +134,48 @@ impl Drop for Process {
         if self.child.try_wait().is_ok_and(|ended| ended.is_none()) {
             self.interrupt();
         }
+    }
+}
+
+/// A shared port of another cluster, which announces itself as the cluster of a token.
+struct Forger {
+    _state: tempfile::TempDir,
+    _server: EmbeddedServer,
+    _port: SharedPort,
+    announcers: [Announcer; 2],
+    address: String,
+    runtime: Runtime,
+}
+
+impl Forger {
+    fn start(host: &str, token: &JoinToken) -> Self {
+        let runtime = Runtime::new().unwrap();
+        let state = tempfile::tempdir().unwrap();
+        let entered = runtime.enter();
+        let folder = ClusterFolder::new(state.path(), &token.cluster);
+        let loopback = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+        let server = EmbeddedServer::bind(loopback).unwrap();
+        let sharing = Sharing {
+            authority: Authority::ensure(&folder, &token.cluster).unwrap(),
+            cluster_key: ensure_cluster_key(&folder).unwrap(),
+            store: Arc::new(server.store()),
+            keyspace: Keyspace::new(&token.cluster),
+            service: server.service(),
+        };
+        let port = runtime.block_on(ShareListener::bind(host, 0, false)).unwrap().serve(sharing, &[]).unwrap();
+        let address = port.address();
+        let announced = |model| Announcement::new(token.cluster.clone(), model, "liar", token.pin, address).unwrap();
+        // A name that no record may have comes from a field that is written past the constructor.
+        let hostile = Announcement { model: "\u{1b}[2J".to_owned(), machine: "hostile".to_owned(), ..announced("m") };
+        let announcers = [hostile, announced("m")].map(Announcer::start);
+        drop(entered);
+        let address = address.to_string();
+        Self { _state: state, _server: server, _port: port, announcers, address, runtime }
+    }
+
+    /// Says goodbye.
+    fn stop(self) {
+        self.runtime.block_on(futures::future::join_all(self.announcers.map(Announcer::withdraw)));
     }
 }
 
@@ -167,6 +233,7 @@ fn two_lines_make_two_machines_a_cluster_and_without_share_nothing_listens_to_ot
     alone.line("ready after");
     let listening = machines.listening(0);
     assert!(listening.len() >= 2 && listening.iter().all(|address| address.starts_with("0100007F:")), "{listening:?}");
+    assert!(!machines.hears_multicast(0), "a socket for multicast DNS is open without --share");
     alone.interrupt();
 
     // --- The two lines. The first placement waits for both machines.
@@ -176,6 +243,16 @@ fn two_lines_make_two_machines_a_cluster_and_without_share_nothing_listens_to_ot
     let line = up.line("baton join");
     let words: Vec<&str> = line.split_whitespace().collect();
     assert!(words[2] == format!("{first}:7946") && words[3].starts_with("bt1-"), "{line}");
+
+    // --- The other machine sees the cluster, unless it does not look.
+    let announced = wait_for_announcement(&machines);
+    assert_eq!((&announced["cluster"], &announced["model"]), (&"home".into(), &"small".into()), "{announced}");
+    assert_eq!(announced["addresses"], serde_json::json!([words[2]]), "{announced}");
+    let (listed, text) = machines.ran(1, &["join"]);
+    assert!(listed && text.contains(&format!("  baton join {} TOKEN\n", words[2])), "{text}");
+    let (listed, text) = machines.ran(1, &["join", "--discovery", "off"]);
+    assert!(!listed && text.contains("this machine has not joined cluster home before"), "{text}");
+
     let started = Instant::now();
     let mut stage = machines.baton(1, &["join", words[2], words[3], "--threads", "1", "--name", "second"]);
     up.line("ready after");
@@ -212,6 +289,16 @@ fn two_lines_make_two_machines_a_cluster_and_without_share_nothing_listens_to_ot
     let (made, line) = machines.ran(0, &["token", "create", "--ttl", "30m"]);
     assert!(made, "{line}");
     let token = line.split_whitespace().last().unwrap().to_owned();
+    // --- A token alone finds its cluster, past a machine that claims to be it and is another cluster.
+    let parsed: JoinToken = token.parse().unwrap();
+    let forger = Forger::start(&machines.network.hub(), &parsed);
+    let lies = || machines.announced(1).iter().any(|cluster| cluster["machine"] == "liar");
+    wait_for("the false announcement", WAIT_MAX, lies);
+    let mut third = machines.baton(1, &["join", &token, "--name", "third", "--threads", "1"]);
+    third.line("the cluster was found by its announcement");
+    assert!(third.seen.iter().any(|line| line.contains("somebody announces the cluster")), "{:#?}", third.seen);
+    third.interrupt();
+
     let (_, listed) = machines.ran(0, &["token", "list", "--json"]);
     let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
     assert_eq!(listed.as_array().unwrap().len(), 2, "{listed}");
@@ -224,12 +311,50 @@ fn two_lines_make_two_machines_a_cluster_and_without_share_nothing_listens_to_ot
     let (joined, text) = machines.ran(1, &["join", words[2], &mistyped]);
     assert!(!joined && text.contains("was mistyped or is not whole"), "{text}");
 
-    // --- A machine that has joined needs no token again, nor does it after its cluster was started again.
+    // --- A machine that has joined needs no token again, nor does it after its cluster was started again. A cluster that
+    // does not announce itself is not listed, and whoever announces it falsely does not have its key.
     stage.interrupt();
     up.interrupt();
-    let mut up = machines.baton(0, &[&["up", &share, "--listen", &http, "--insecure"], &STAGES[..]].concat());
+    let quiet = [&["up", &share, "--listen", &http, "--insecure", "--discovery", "off"], &STAGES[..]].concat();
+    let mut up = machines.baton(0, &quiet);
     up.line("baton join");
-    let _stage = machines.baton(1, &["join", "--threads", "1", "--name", "second"]);
+    let mut stage = machines.baton(1, &["join", "--threads", "1", "--name", "second"]);
     up.line("ready after");
     assert_eq!(client.complete(&PROMPT, 4).0, tokens);
+    assert!(!machines.hears_multicast(0), "a socket for multicast DNS is open with --discovery off");
+    let announced = machines.announced(1);
+    assert!(announced.iter().all(|cluster| cluster["machine"] == "liar"), "{announced:?}");
+    let (joined, text) = machines.ran(1, &["join", &token]);
+    assert!(!joined && text.contains(&forger.address) && text.contains("its authority is another one"), "{text}");
+    forger.stop();
+    let (joined, text) = machines.ran(1, &["join", &token]);
+    assert!(!joined && text.contains("nobody on this network announces the cluster home of the token"), "{text}");
+
+    // --- A machine that has joined finds its cluster at another address.
+    stage.interrupt();
+    up.interrupt();
+    let share = format!("--share={first}:7950");
+    let moved = [&["up", &share, "--listen", &http, "--insecure"], &STAGES[..]].concat();
+    let mut up = machines.baton(0, &moved);
+    up.line("baton join");
+    let mut stage = machines.baton(1, &["join", "--threads", "1", "--name", "second"]);
+    stage.line("the cluster announces itself at another address");
+    up.line("ready after");
+    assert_eq!(client.complete(&PROMPT, 4).0, tokens);
+
+    // --- At its end the cluster says goodbye.
+    stage.interrupt();
+    up.interrupt();
+    assert_eq!(machines.announced(1), Vec::<serde_json::Value>::new());
+}
+
+/// Waits until a machine has probed its names and announces its cluster.
+fn wait_for_announcement(machines: &Machines) -> serde_json::Value {
+    let mut announced = Vec::new();
+    wait_for("an announcement", WAIT_MAX, || {
+        announced = machines.announced(1);
+        !announced.is_empty()
+    });
+    assert_eq!(announced.len(), 1, "{announced:?}");
+    announced.remove(0)
 }

@@ -22,7 +22,8 @@ use super::support_bundle::SupportBundleArguments;
 use super::token::TokenArguments;
 use crate::settings::{
     ApiKeyOptions, ClusterOptions, ClusterSettings, ComputeOptions, Environment, FileOptions, GatewayOptions,
-    GlobalOptions, MemberOptions, ModelOptions, OtlpEndpoint, SettingsError, SharedOptions, StageOptions, UpOptions,
+    GlobalOptions, MemberOptions, ModelOptions, NetworkOptions, OtlpEndpoint, SettingsError, SharedOptions,
+    StageOptions, UpOptions,
 };
 
 /// Runs one language model across the machines you own.
@@ -82,11 +83,17 @@ pub enum Verb {
     /// keeps them in ~/.local/state/baton/clusters (XDG_STATE_HOME is honoured), and serves layers as `baton stage`
     /// does. Later it needs neither address nor token. A model that is not here is fetched if the cluster names a
     /// source for it.
+    ///
+    /// Shared clusters announce themselves on the local network (multicast DNS). A machine that has not joined any, or
+    /// --list, lists those; a token alone finds its cluster there, and so does a machine whose cluster has another
+    /// address by now. An announcement is never trusted: the token, or what was kept, says which cluster it must be.
     #[cfg(feature = "tls")]
     #[command(after_help = "Examples:
   baton join mini-1.local:7946 bt1-…
   baton join mini-1.local:7946 bt1-… /data/Qwen3-14B-Q4_K_M.gguf --memory 12GiB
   baton join                                again, with what this machine was given the first time
+  baton join --list                         the clusters that announce themselves on this network
+  baton join bt1-…                          the cluster of this token, wherever it announces itself
 
 Others who use this machine can see the token while the command runs; tokens end, and `baton token revoke` ends them
 sooner.")]
@@ -334,6 +341,8 @@ pub struct UpArguments {
     pub(super) cluster: ClusterOptions,
     #[command(flatten)]
     pub(super) member: MemberOptions,
+    #[command(flatten)]
+    pub(super) network: NetworkOptions,
 }
 
 /// The arguments of `baton stage`.

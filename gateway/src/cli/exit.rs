@@ -19,7 +19,7 @@ use crate::models::ModelError;
 use crate::run::RunError;
 use crate::settings::{FileError, SettingsError};
 #[cfg(feature = "tls")]
-use crate::share::{FolderError, JoinError, TokenError, TokenStoreError};
+use crate::share::{DiscoveryError, FolderError, JoinError, TokenError, TokenStoreError};
 
 /// The exit status of the process. Users rely on these numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -111,6 +111,17 @@ pub enum CliError {
     #[cfg(feature = "tls")]
     #[error("cannot join")]
     Join(#[from] JoinError),
+    /// The network was not asked.
+    #[cfg(feature = "tls")]
+    #[error("cannot look for clusters")]
+    Discovery(#[from] DiscoveryError),
+    /// Clusters are not looked for.
+    #[cfg(feature = "tls")]
+    #[error(
+        "clusters are not looked for, because discovery is off: expected HOST:PORT TOKEN, as `baton up --share` prints \
+         it, or --discovery on"
+    )]
+    DiscoveryOff,
     /// The text is no token.
     #[cfg(feature = "tls")]
     #[error("cannot join")]
@@ -291,9 +302,9 @@ impl CliError {
         match self {
             Self::Store(StoreError::Unavailable { .. }) => Exit::StoreUnreachable,
             #[cfg(feature = "tls")]
-            Self::Join(JoinError::Connect { .. }) => Exit::StoreUnreachable,
+            Self::Join(JoinError::Connect { .. } | JoinError::NotAnnounced { .. }) => Exit::StoreUnreachable,
             #[cfg(feature = "tls")]
-            Self::Token(_) | Self::Join(JoinError::NotJoined { .. }) => Exit::Usage,
+            Self::Token(_) | Self::DiscoveryOff | Self::Join(JoinError::NotJoined { .. }) => Exit::Usage,
             Self::Run { source, .. } if is_without_store(source) => Exit::StoreUnreachable,
             Self::Run { source: RunError::Key(KeyAgreementError::Mismatch(_)), .. }
             | Self::Run { source: RunError::Stage(StageError::Key(_)), .. } => Exit::OtherKey,

@@ -1,22 +1,27 @@
-//! `baton join`: becomes a stage of a cluster that another machine shares.
+//! `baton join`: becomes a stage of a cluster that another machine shares, or lists those on the network.
 
 use std::net::IpAddr;
 use std::path::Path;
 
 use clap::Args;
 use schema::ClusterName;
+use tracing::{info, warn};
 
 use super::exit::CliError;
+use super::shared_clusters;
 use crate::settings::{
     ClusterOptions, ClusterSettings, ComputeOptions, Environment, FileOptions, GlobalOptions, MemberOptions,
-    ModelOptions, SecretText, SharedOptions, StageOptions, StageSettings,
+    ModelOptions, NetworkOptions, SecretText, SharedOptions, StageOptions, StageSettings,
 };
-use crate::share::{ClusterFolder, JoinToken, Membership, join, kept, own_address};
+use crate::share::{
+    AuthorityPin, ClusterFolder, JoinError, JoinToken, Membership, addresses_of, join, kept, kept_pin, own_address,
+};
 
 /// The arguments of `baton join`.
 #[derive(Debug, Args)]
 pub struct JoinArguments {
-    /// The address that `baton up --share` prints [default: the one of the cluster that this machine joined before]
+    /// The address that `baton up --share` prints [default: the one of the cluster that this machine joined before, or
+    /// that the cluster of a token announces]
     #[arg(value_name = "HOST:PORT")]
     pub(super) address: Option<String>,
     /// The token that `baton up --share` or `baton token create` prints [default: what this machine got with one]
@@ -33,24 +38,66 @@ pub struct JoinArguments {
     pub(super) compute: ComputeOptions,
     #[command(flatten)]
     pub(super) member: MemberOptions,
+    #[command(flatten)]
+    pub(super) network: NetworkOptions,
+    /// List the clusters that announce themselves on this network, and join none
+    #[arg(long, conflicts_with = "address")]
+    pub(super) list: bool,
+    /// Print that list as JSON
+    #[arg(long, conflicts_with = "address")]
+    pub(super) json: bool,
 }
 
-/// Joins, or takes what was kept, and returns the settings of the stage.
-pub(super) async fn settings(
+/// The step that follows on `baton join`.
+pub(super) enum Step {
+    /// The stage serves.
+    Serve(Box<StageSettings>),
+    /// A list was printed, and that is all.
+    Listed,
+}
+
+/// Joins, or takes what was kept, and returns the settings of the stage. Where there is nothing to begin with, the
+/// clusters on the network are listed.
+pub(super) async fn begin(
     arguments: JoinArguments,
     file: FileOptions,
     global: &GlobalOptions,
     environment: &Environment,
-) -> Result<StageSettings, CliError> {
+) -> Result<Step, CliError> {
     let state = environment.state.as_deref().ok_or(CliError::NoStateFolder)?;
-    let (membership, own) = match (&arguments.address, &arguments.token) {
-        (Some(address), Some(token)) => {
-            let token: JoinToken = token.expose().parse()?;
-            let machine = stages::memory::machine().host;
-            join(address, &token, &machine, &ClusterFolder::new(state, &token.cluster)).await?
+    let discovers = arguments.network.clone().or(file.network.clone()).discovers();
+    if arguments.list || arguments.json {
+        if !discovers {
+            return Err(CliError::DiscoveryOff);
         }
-        (address, _) => again(state, address.as_deref(), arguments.cluster.or(file.cluster.cluster)).await?,
+        shared_clusters::print(arguments.json).await?;
+        return Ok(Step::Listed);
+    }
+    let joined = match (&arguments.address, &arguments.token) {
+        (Some(address), Some(token)) => first(Some(address), token.expose(), state, discovers).await,
+        (Some(token), None) if JoinToken::begins(token) => first(None, token, state, discovers).await,
+        (address, _) => {
+            let cluster = arguments.cluster.clone().or(file.cluster.cluster.clone());
+            again(state, address.as_deref(), cluster, discovers).await
+        }
     };
+    let (membership, own) = match joined {
+        Err(CliError::Join(error @ JoinError::NotJoined { .. })) if discovers && arguments.address.is_none() => {
+            return if shared_clusters::print(false).await? > 0 { Ok(Step::Listed) } else { Err(error.into()) };
+        }
+        joined => joined?,
+    };
+    settings(arguments, file, (membership, own), global, environment).map(Box::new).map(Step::Serve)
+}
+
+/// The settings of the stage.
+fn settings(
+    arguments: JoinArguments,
+    file: FileOptions,
+    (membership, own): (Membership, IpAddr),
+    global: &GlobalOptions,
+    environment: &Environment,
+) -> Result<StageSettings, CliError> {
     let Membership { cluster, store, cluster_key } = membership;
     let mut member = arguments.member.or(file.member);
     // The others reach this machine at the address that the store sees, unless something else is said.
@@ -68,18 +115,80 @@ pub(super) async fn settings(
     Ok(settings)
 }
 
-/// The membership of an earlier join. The address may be another one by now.
+/// Joins by a token: at `address` or, if nobody is there or none is given, where the cluster of the token announces
+/// itself. Whoever announces it falsely does not have the key that the token's pin names.
+async fn first(
+    address: Option<&str>,
+    token: &str,
+    state: &Path,
+    discovers: bool,
+) -> Result<(Membership, IpAddr), CliError> {
+    let token: JoinToken = token.parse()?;
+    let (machine, folder) = (stages::memory::machine().host, ClusterFolder::new(state, &token.cluster));
+    let mut failed = match address {
+        None if !discovers => return Err(CliError::DiscoveryOff),
+        None => JoinError::NotAnnounced { cluster: token.cluster.clone() },
+        Some(address) => match join(address, &token, &machine, &folder).await {
+            Err(error @ JoinError::Connect { .. }) if discovers => error,
+            joined => return Ok(joined?),
+        },
+    };
+    for found in addresses_of(token.pin).await.iter().map(ToString::to_string) {
+        match join(&found, &token, &machine, &folder).await {
+            Ok(joined) => {
+                info!(cluster = %token.cluster, address = found, "the cluster was found by its announcement");
+                return Ok(joined);
+            }
+            Err(error @ (JoinError::Connect { .. } | JoinError::Pin { .. } | JoinError::Broken { .. })) => {
+                warn!(address = found, %error, "somebody announces the cluster of the token there, and does not have it");
+                // Of an address that was given, its own error says more.
+                if address.is_none() {
+                    failed = error;
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(failed.into())
+}
+
+/// The membership of an earlier join. The address may be another one by now: one that is given, or that the cluster
+/// announces. The store checks the certificates of both.
 async fn again(
     state: &Path,
     address: Option<&str>,
     cluster: Option<ClusterName>,
+    discovers: bool,
 ) -> Result<(Membership, IpAddr), CliError> {
     let cluster = ClusterSettings::name(&ClusterOptions { cluster, ..ClusterOptions::default() });
-    let mut membership = kept(&cluster, &ClusterFolder::new(state, &cluster))?;
+    let folder = ClusterFolder::new(state, &cluster);
+    let mut membership = kept(&cluster, &folder)?;
     if let Some(address) = address {
         membership.store.endpoints = vec![format!("https://{address}")];
     }
     let endpoint = membership.store.endpoints.first().map(String::as_str).unwrap_or_default();
-    let own = own_address(endpoint.trim_start_matches("https://")).await?;
+    let own = match (own_address(endpoint.trim_start_matches("https://")).await, kept_pin(&folder)) {
+        (Err(failed), Some(pin)) if discovers && address.is_none() => {
+            moved(&mut membership, pin).await.ok_or(failed)?
+        }
+        (own, _) => own?,
+    };
     Ok((membership, own))
+}
+
+/// Adds the addresses at which the cluster of `pin` announces itself, and returns this machine's own address as the
+/// first of them that answers has it.
+async fn moved(membership: &mut Membership, pin: AuthorityPin) -> Option<IpAddr> {
+    let mut own = None;
+    for found in addresses_of(pin).await {
+        match own_address(&found.to_string()).await {
+            Ok(address) => {
+                info!(cluster = %membership.cluster, address = %found, "the cluster announces itself at another address");
+                membership.store.endpoints.push(format!("https://{found}"));
+                own = own.or(Some(address));
+            }
+            Err(error) => warn!(%error, "somebody announces the cluster there"),
+        }
+    }
+    own
 }

@@ -27,6 +27,8 @@ mod pin_arguments;
 mod plan;
 mod probe;
 mod service;
+#[cfg(feature = "tls")]
+mod shared_clusters;
 #[cfg_attr(not(feature = "otlp"), path = "no_spans.rs")]
 mod spans;
 mod status;
@@ -110,6 +112,7 @@ fn perform(cli: Cli) -> Result<Exit, CliError> {
                 gateway: &arguments.gateway.or(file.gateway),
                 keys: &arguments.keys,
                 up: &arguments.up.or(file.up),
+                network: &arguments.network.or(file.network),
                 global: &global,
             };
             let settings = UpSettings::new(groups, cli.config, &environment)?;
@@ -128,9 +131,14 @@ fn perform(cli: Cli) -> Result<Exit, CliError> {
         #[cfg(feature = "tls")]
         Verb::Join(arguments) => {
             let runtime = start_runtime(Builder::new_current_thread())?;
-            let settings = runtime.block_on(join::settings(*arguments, file, &global, &environment))?;
+            let step = runtime.block_on(join::begin(*arguments, file, &global, &environment))?;
             runtime.shutdown_background();
-            run_service("join", Builder::new_current_thread(), run::stage(settings))
+            match step {
+                join::Step::Serve(settings) => {
+                    run_service("join", Builder::new_current_thread(), run::stage(*settings))
+                }
+                join::Step::Listed => Ok(Exit::Ok),
+            }
         }
         #[cfg(feature = "tls")]
         Verb::Token(arguments) => {
@@ -290,9 +298,9 @@ mod tests {
         let toml = "[cluster]\ncluster = \"lab\"\n[member]\nadvertise = \"mini-1\"\nlease_ttl_s = 9\n\
                     [model]\nkv_tokens = 4096\n[compute]\nmemory = \"6GiB\"\nthreads = 3\n[up]\nstages = 3\n";
         let file = FileOptions::parse(toml).unwrap();
-        let FileOptions { cluster, member, model, compute, gateway, up, global, .. } = &file;
+        let FileOptions { cluster, member, model, compute, gateway, up, network, global, .. } = &file;
         let shared = SharedOptions { cluster: cluster.clone(), member: member.clone(), model: model.clone() };
-        let groups = UpGroups { shared, compute, gateway, keys: &ApiKeyOptions::default(), up, global };
+        let groups = UpGroups { shared, compute, gateway, keys: &ApiKeyOptions::default(), up, network, global };
         let up = UpSettings::new(groups, None, &environment).unwrap();
 
         let etcd = ["http://127.0.0.1:1".to_owned(), "http://127.0.0.1:2".to_owned()];

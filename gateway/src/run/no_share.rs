@@ -3,13 +3,16 @@
 use std::path::PathBuf;
 
 use engine::store::{EmbeddedServer, SharedStore};
-use schema::Keyspace;
+use schema::{ClusterName, Keyspace};
 
 use super::RunError;
 use crate::settings::UpSettings;
 
 /// A cluster that is about to be shared, which there is none of here.
 pub(super) enum Prepared {}
+
+/// A cluster that is shared, which there is none of here either.
+pub(super) enum Shared {}
 
 /// Never a cluster to share.
 #[expect(clippy::unused_async, reason = "the other build waits for a port")]
@@ -29,7 +32,18 @@ impl Prepared {
         _: SharedStore,
         _: &Keyspace,
         _: &UpSettings,
-    ) -> Result<(), RunError> {
+    ) -> Result<Shared, RunError> {
+        match self {}
+    }
+}
+
+impl Shared {
+    pub(super) fn announce(&mut self, _: &ClusterName, _: &str) {
+        match *self {}
+    }
+
+    #[expect(clippy::unused_async, reason = "the other build waits for a goodbye")]
+    pub(super) async fn close(self) {
         match self {}
     }
 }

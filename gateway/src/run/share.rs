@@ -9,13 +9,13 @@ use engine::link::ClusterKey;
 use engine::store::{EmbeddedServer, SharedStore};
 use qrcode::QrCode;
 use qrcode::render::unicode;
-use schema::Keyspace;
+use schema::{ClusterName, Keyspace};
 
 use super::RunError;
 use crate::settings::{ShareSettings, UpSettings};
 use crate::share::{
-    Authority, ClusterFolder, JoinToken, ShareListener, SharedPort, Sharing, add, ensure_cluster_key, note_address,
-    socket_text,
+    Announcement, Announcer, Authority, AuthorityPin, ClusterFolder, JoinToken, ShareListener, SharedPort, Sharing,
+    add, ensure_cluster_key, note_address, socket_text,
 };
 
 /// Time for which the token that `baton up --share` prints is valid.
@@ -32,10 +32,18 @@ pub(super) struct Prepared {
     listener: ShareListener,
 }
 
+/// A cluster that is shared. Dropping it closes the port.
+pub(super) struct Shared {
+    port: SharedPort,
+    pin: AuthorityPin,
+    announces: bool,
+    announcer: Option<Announcer>,
+}
+
 /// Makes the authority and the cluster key if they are missing, and opens the port. The members of this process
 /// advertise its host and use its key from then on. `None` if the cluster is not to be shared.
 pub(super) async fn prepare(settings: &mut UpSettings) -> Result<Option<Prepared>, RunError> {
-    let Some(ShareSettings { host, port, state }) = settings.share.clone() else { return Ok(None) };
+    let Some(ShareSettings { host, port, state, .. }) = settings.share.clone() else { return Ok(None) };
     let folder = ClusterFolder::new(&state, &settings.cluster);
     let host = host.or_else(own_address).ok_or(RunError::ShareHost)?;
     let authority = Authority::ensure(&folder, &settings.cluster)?;
@@ -70,10 +78,11 @@ impl Prepared {
         store: SharedStore,
         keyspace: &Keyspace,
         settings: &UpSettings,
-    ) -> Result<SharedPort, RunError> {
+    ) -> Result<Shared, RunError> {
         let Self { folder, authority, cluster_key, host, listener } = self;
+        let pin = authority.pin();
         let address = socket_text(&host, listener.address().port());
-        let token = JoinToken::generate(settings.cluster.clone(), authority.pin());
+        let token = JoinToken::generate(settings.cluster.clone(), pin);
         let token = token.map_err(|cause| RunError::Io { doing: "make a token", cause })?;
         add(&*store, keyspace, &token, Some(TOKEN_TTL)).await?;
         note_address(&folder, &address)?;
@@ -97,7 +106,27 @@ impl Prepared {
         if std::io::stdout().is_terminal() {
             print(&picture(&line));
         }
-        Ok(port)
+        let announces = settings.share.as_ref().is_some_and(|share| share.announces);
+        Ok(Shared { port, pin, announces, announcer: None })
+    }
+}
+
+// === impl Shared ===
+
+impl Shared {
+    /// Announces the cluster on the local network, with the name of its model, unless that is off or only this machine
+    /// can reach the port.
+    pub(super) fn announce(&mut self, cluster: &ClusterName, model: &str) {
+        let machine = stages::memory::machine().host;
+        let announcement = Announcement::new(cluster.clone(), model, &machine, self.pin, self.port.address());
+        self.announcer = announcement.filter(|_| self.announces).map(Announcer::start);
+    }
+
+    /// Withdraws the announcement and closes the port.
+    pub(super) async fn close(self) {
+        if let Some(announcer) = self.announcer {
+            announcer.withdraw().await;
+        }
     }
 }
 

@@ -56,11 +56,14 @@ pub async fn up(mut settings: UpSettings) -> Result<(), RunError> {
     if settings.model.model.is_none() && read_view(&store, &keyspace, key.as_ref()).await?.model.is_none() {
         let Some(()) = fetch_model(&mut settings, &stop).await? else { return Ok(()) };
     }
-    let _shared = match (prepared, &embedded) {
+    let mut shared = match (prepared, &embedded) {
         (Some(prepared), Some(server)) => Some(prepared.open(server, store.clone(), &keyspace, &settings).await?),
         _ => None,
     };
     let Some(served) = agree(&store, &keyspace, &settings.model, &settings.cache, &stop).await? else { return Ok(()) };
+    if let Some(shared) = &mut shared {
+        shared.announce(&settings.cluster, &served.record.name);
+    }
     let folder = tempfile::Builder::new().prefix("baton-up-").tempdir();
     let folder = folder.map_err(|cause| RunError::Io { doing: "make a folder for sockets", cause })?;
     let gateway = GatewayParts {
@@ -99,6 +102,9 @@ pub async fn up(mut settings: UpSettings) -> Result<(), RunError> {
         }
         Some(Err(error)) => Err(error),
     };
+    if let Some(shared) = shared {
+        shared.close().await;
+    }
     if let Some(embedded) = embedded {
         embedded.shutdown().await;
     }

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::options::{
-    ClusterOptions, ComputeOptions, GatewayOptions, GlobalOptions, MemberOptions, ModelOptions, StageOptions, UpOptions,
+    ClusterOptions, ComputeOptions, GatewayOptions, GlobalOptions, MemberOptions, ModelOptions, NetworkOptions,
+    StageOptions, UpOptions,
 };
 
 /// Maximum length of the settings file, in bytes. The example `etc/baton.toml` has 7 KiB.
@@ -33,6 +34,8 @@ pub struct FileOptions {
     pub gateway: GatewayOptions,
     /// `[up]`
     pub up: UpOptions,
+    /// `[network]`
+    pub network: NetworkOptions,
 }
 
 /// The reason that the settings file cannot be used.

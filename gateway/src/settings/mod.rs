@@ -25,7 +25,7 @@ pub use etcd::EtcdSettingsError;
 pub use file::{FileError, FileOptions};
 pub use options::{
     ApiKeyOptions, ClusterOptions, ComputeOptions, GatewayOptions, GlobalOptions, LogFormat, MemberOptions,
-    ModelOptions, SharedOptions, StageOptions, Switch, UpGroups, UpOptions,
+    ModelOptions, NetworkOptions, SharedOptions, StageOptions, Switch, UpGroups, UpOptions,
 };
 pub use otlp::OtlpEndpoint;
 pub use resolved::{

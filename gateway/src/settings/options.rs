@@ -10,6 +10,7 @@ use schema::{ByteSize, ClusterName, StageName};
 use serde::Deserialize;
 
 use super::address::{EtcdUrls, Host, SharePlace};
+use super::resolved::defaults;
 use super::secret::SecretText;
 use crate::http::{AllowedHost, AllowedOrigin, ModelAlias};
 
@@ -226,6 +227,16 @@ options! {
     }
 }
 
+options! {
+    /// How machines find each other.
+    NetworkOptions {
+        /// Announce shared clusters on the local network, and look for them there (multicast DNS): on or off
+        /// [default: on]
+        #[arg(long, env = "BATON_DISCOVERY", value_name = "SWITCH", hide_possible_values = true)]
+        discovery: Switch,
+    }
+}
+
 /// API keys on the command line. The settings file cannot have them, because other users may read it.
 #[derive(Debug, Clone, Default, PartialEq, Args)]
 pub struct ApiKeyOptions {
@@ -259,6 +270,8 @@ pub struct UpGroups<'a> {
     pub keys: &'a ApiKeyOptions,
     /// `[up]`
     pub up: &'a UpOptions,
+    /// `[network]`
+    pub network: &'a NetworkOptions,
     /// `[global]`
     pub global: &'a GlobalOptions,
 }
@@ -272,6 +285,15 @@ pub enum LogFormat {
     Text,
     /// A JSON object a line, for programs.
     Json,
+}
+
+// === impl NetworkOptions ===
+
+impl NetworkOptions {
+    /// True if clusters are announced and looked for.
+    pub fn discovers(&self) -> bool {
+        self.discovery.unwrap_or(defaults::DISCOVERY) == Switch::On
+    }
 }
 
 // === impl LogFormat ===

@@ -70,6 +70,8 @@ pub mod defaults {
     pub const STAGES: u32 = 2;
     /// `[up] store_listen`: the address that etcdctl uses by default.
     pub const STORE_LISTEN: &str = "127.0.0.1:2379";
+    /// `[network] discovery`: on, because only a shared cluster is announced, and a token decides who joins which.
+    pub const DISCOVERY: super::Switch = super::Switch::On;
     /// `[up] restart`: on, because nobody else starts these processes again.
     pub const RESTART: super::Switch = super::Switch::On;
 }
@@ -212,6 +214,8 @@ pub struct ShareSettings {
     pub port: Option<u16>,
     /// The folder of this user's state.
     pub state: PathBuf,
+    /// True if the cluster is announced on the local network.
+    pub announces: bool,
 }
 
 /// Settings of `baton up`.
@@ -622,9 +626,9 @@ impl UpSettings {
         config: Option<PathBuf>,
         environment: &Environment,
     ) -> Result<Self, SettingsError> {
-        let UpGroups { shared, compute, gateway, keys, up, global } = options;
+        let UpGroups { shared, compute, gateway, keys, up, network, global } = options;
         let SharedOptions { cluster, mut member, model } = shared;
-        let mut share = share(up.share.as_ref(), &cluster, environment)?;
+        let mut share = share(up.share.as_ref(), network.discovers(), &cluster, environment)?;
         if let Some(share) = &mut share {
             // The key that links between machines need is made when the cluster is shared.
             let advertised = member.advertise.take().map(|host| host.as_str().to_owned());
@@ -718,6 +722,7 @@ fn threads(processors: usize, spare: usize, stages: usize) -> usize {
 /// The place at which the cluster is shared. `None` if it is not.
 fn share(
     given: Option<&SharePlace>,
+    announces: bool,
     cluster: &ClusterOptions,
     environment: &Environment,
 ) -> Result<Option<ShareSettings>, SettingsError> {
@@ -729,7 +734,8 @@ fn share(
         return Err(SettingsError::ShareWithEtcd);
     }
     let state = environment.state.clone().ok_or(SettingsError::State)?;
-    Ok(Some(ShareSettings { host: host.as_ref().map(|host| host.as_str().to_owned()), port: *port, state }))
+    let host = host.as_ref().map(|host| host.as_str().to_owned());
+    Ok(Some(ShareSettings { host, port: *port, state, announces }))
 }
 
 fn constant(address: &str) -> SocketAddr {
@@ -765,9 +771,9 @@ mod tests {
 
     fn up_in(toml: &str, environment: &Environment) -> Result<UpSettings, SettingsError> {
         let given = FileOptions::parse(toml).unwrap();
-        let FileOptions { cluster, member, model, compute, gateway, up, global, .. } = &given;
+        let FileOptions { cluster, member, model, compute, gateway, up, network, global, .. } = &given;
         let shared = SharedOptions { cluster: cluster.clone(), member: member.clone(), model: model.clone() };
-        let groups = UpGroups { shared, compute, gateway, keys: &ApiKeyOptions::default(), up, global };
+        let groups = UpGroups { shared, compute, gateway, keys: &ApiKeyOptions::default(), up, network, global };
         UpSettings::new(groups, None, environment)
     }
 
@@ -860,7 +866,9 @@ mod tests {
         assert_eq!(share("").unwrap(), None);
         assert_eq!(share("[up]\nshare = \"off\"").unwrap(), None);
         let shared = share("[up]\nshare = \"on\"\n[member]\nadvertise = \"mini-1\"").unwrap().unwrap();
-        assert_eq!((shared.host.as_deref(), shared.port), (Some("mini-1"), None));
+        assert_eq!((shared.host.as_deref(), shared.port, shared.announces), (Some("mini-1"), None, true));
+        let quiet = share("[up]\nshare = \"on\"\n[network]\ndiscovery = \"off\"").unwrap().unwrap();
+        assert!(!quiet.announces);
         let shared = share("[up]\nshare = \"10.0.0.1:7000\"\n[member]\nadvertise = \"mini-1\"").unwrap().unwrap();
         assert_eq!((shared.host.as_deref(), shared.port), (Some("10.0.0.1"), Some(7000)));
         let beside = share("[up]\nshare = \"on\"\n[cluster]\netcd = \"a:1\"");

@@ -27,6 +27,8 @@ pub const STORE_NAME: &str = "store.baton.internal";
 /// The protocols of the shared port (ALPN): etcd's API, and joining.
 pub(super) const ETCD_PROTOCOL: &[u8] = b"h2";
 pub(super) const JOIN_PROTOCOL: &[u8] = b"baton-join/1";
+/// The number in [`JOIN_PROTOCOL`], as it is announced.
+pub(super) const JOIN_VERSION: u32 = 1;
 /// TLS as it is spoken at the shared port.
 pub(super) const TLS_VERSIONS: &[&SupportedProtocolVersion] = &[&version::TLS13];
 /// Days for which certificates are made. Nobody could renew those of a machine that is off for long; whoever is to lose

@@ -14,6 +14,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::client::WebPkiServerVerifier;
 use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
+use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio_rustls::rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error as TlsError, RootCertStore, SignatureScheme,
@@ -84,6 +85,15 @@ pub enum JoinError {
     /// A file cannot be kept.
     #[error("cannot keep what the cluster gave")]
     Keep(#[from] FolderError),
+    /// Nobody announces the cluster of a token that came without an address.
+    #[error(
+        "nobody on this network announces the cluster {cluster} of the token: expected HOST:PORT before the token, as \
+         `baton up --share` prints it"
+    )]
+    NotAnnounced {
+        /// The cluster.
+        cluster: ClusterName,
+    },
     /// There is nothing to begin with.
     #[error(
         "this machine has not joined cluster {cluster} before: expected HOST:PORT and a token, as `baton up --share` \
@@ -176,6 +186,12 @@ pub fn kept(cluster: &ClusterName, folder: &ClusterFolder) -> Result<Membership,
     };
     let store = EtcdAccess { endpoints: vec![format!("https://{}", address.trim())], tls, login: None };
     Ok(Membership { cluster: cluster.clone(), store, cluster_key })
+}
+
+/// The pin of the authority that this machine kept when it joined. `None` if it has not.
+pub fn kept_pin(folder: &ClusterFolder) -> Option<AuthorityPin> {
+    let authority = folder.read(ClusterFolder::AUTHORITY).ok().flatten()?;
+    pin_of(&CertificateDer::from_pem_slice(authority.as_bytes()).ok()?)
 }
 
 /// This machine's own address, as a peer at `address` sees it.

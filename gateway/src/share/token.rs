@@ -29,6 +29,11 @@ const SECRET_CONTEXT: &str = "baton 1 secret of a join token";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AuthorityPin(pub [u8; PIN_BYTES]);
 
+/// A pin in hex.
+pub fn hex_pin(pin: AuthorityPin) -> String {
+    hex(&pin.0)
+}
+
 /// The proof of the right to join.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret([u8; SECRET_BYTES]);
@@ -74,6 +79,11 @@ pub enum TokenError {
 // === impl JoinToken ===
 
 impl JoinToken {
+    /// True for text that is meant as a token, though it may be mistyped.
+    pub fn begins(text: &str) -> bool {
+        text.trim_start().starts_with(PREFIX)
+    }
+
     /// A new token with a random id and secret.
     ///
     /// # Errors
