@@ -51,7 +51,10 @@ struct Machines {
 impl Machines {
     fn command(&self, at: usize, program: &str) -> Command {
         let home = self.homes[at].path();
-        let mut command = self.network.command(at, program);
+        // Each machine has a name of its own.
+        let mut command = self.network.command(at, "unshare");
+        let named = format!("echo machine-{at} > /proc/sys/kernel/hostname; exec \"$0\" \"$@\"");
+        command.args(["--uts", "sh", "-c", &named, program]);
         command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("HOME", home).env("TMPDIR", home);
         command.env("XDG_RUNTIME_DIR", home);
         command
@@ -342,9 +345,18 @@ fn two_lines_make_two_machines_a_cluster_and_without_share_nothing_listens_to_ot
     up.line("ready after");
     assert_eq!(client.complete(&PROMPT, 4).0, tokens);
 
-    // --- At its end the cluster says goodbye.
+    // --- `baton stop` ends the cluster on its machine and names what is left on the other. The cluster says goodbye.
+    let (stopped, text) = machines.ran(0, &["stop", "lab"]);
+    assert!(!stopped && text.contains("runs cluster lab on this machine: expected one of home"), "{text}");
+    let (stopped, text) = machines.ran(0, &["stop", "--json"]);
+    let ended: serde_json::Value = serde_json::from_str(&text).unwrap_or_else(|_| panic!("{text}"));
+    assert!(stopped && ended["processes"][0]["pid"] == up.child.id(), "{text}");
+    assert!(ended["processes"][0]["ended_ms"].as_u64().is_some_and(|took| took < 5000), "{text}");
+    assert_eq!(ended["elsewhere"], serde_json::json!([{"stage": "second", "host": "machine-1"}]));
+    assert!(up.child.wait().unwrap().success());
+    let (stopped, text) = machines.ran(0, &["stop"]);
+    assert!(!stopped && text.contains("expected one that runs, and none does"), "{text}");
     stage.interrupt();
-    up.interrupt();
     assert_eq!(machines.announced(1), Vec::<serde_json::Value>::new());
 }
 

@@ -13,6 +13,7 @@ pub mod logs;
 pub mod models;
 mod placement_plan;
 pub mod run;
+pub mod running;
 pub mod service;
 pub mod settings;
 #[cfg(feature = "tls")]

@@ -17,6 +17,7 @@ use super::launch::LaunchArguments;
 use super::logs::LogsArguments;
 use super::pin_arguments::{HypotheticalPin, PinTarget};
 use super::service::ServiceArguments;
+use super::stop::StopArguments;
 use super::support_bundle::SupportBundleArguments;
 #[cfg(feature = "tls")]
 use super::token::TokenArguments;
@@ -69,6 +70,19 @@ pub enum Verb {
   baton up --etcd mini-1:2379 --advertise mini-2 --cluster-key-file ~/.baton-key
                                             take part in a cluster with the stages of this machine")]
     Up(Box<UpArguments>),
+    /// Stop the cluster that `baton up` runs on this machine
+    ///
+    /// Does what Ctrl-C does there: takes no new requests, gives running ones half a second, ends the stages, the
+    /// gateway and the store, and waits until they have ended. Stages on other machines are named; they wait for a
+    /// store. A process of another user is not found, and one that a service keeps is started again by it.
+    #[command(after_help = "Examples:
+  baton stop
+  baton stop lab
+  baton stop --json | jq '.processes[].pid'
+
+One that cannot end (a stopped process, a disk that hangs) is named after ten seconds; a second `baton stop` ends it at
+once.")]
+    Stop(StopArguments),
     /// Run one stage: claim a range of layers, load it, serve it
     ///
     /// The first process that names a MODEL sets the model of the cluster. The other processes look for a file of the

@@ -8,7 +8,7 @@ use engine::core::PipelineError;
 use engine::membership::KeyAgreementError;
 use engine::stage::StageError;
 use engine::store::StoreError;
-use schema::StageName;
+use schema::{ClusterName, StageName};
 
 use super::service::ServiceError;
 use crate::bench::BenchError;
@@ -111,6 +111,33 @@ pub enum CliError {
     #[cfg(feature = "tls")]
     #[error("cannot join")]
     Join(#[from] JoinError),
+    /// The records of running processes cannot be read.
+    #[error("cannot tell what runs on this machine")]
+    Running {
+        /// The operating system's reason.
+        #[source]
+        source: io::Error,
+    },
+    /// There is nothing to stop.
+    #[error(
+        "no `baton up` of this user runs cluster {cluster} on this machine: expected {expected}; `baton join`, `stage` \
+         and `gateway` are stopped where they run",
+        expected = expected_clusters(found)
+    )]
+    NotRunning {
+        /// The cluster that was named.
+        cluster: ClusterName,
+        /// The clusters that run.
+        found: Vec<ClusterName>,
+    },
+    /// A process does not end.
+    #[error("cannot stop process {pid}: {reason}")]
+    NotStopped {
+        /// The process.
+        pid: u32,
+        /// The reason.
+        reason: String,
+    },
     /// The network was not asked.
     #[cfg(feature = "tls")]
     #[error("cannot look for clusters")]
@@ -318,6 +345,12 @@ impl CliError {
             _ => Exit::Failed,
         }
     }
+}
+
+/// The clusters that can be stopped.
+fn expected_clusters(found: &[ClusterName]) -> String {
+    let names: Vec<_> = found.iter().map(ToString::to_string).collect();
+    if names.is_empty() { "one that runs, and none does".to_owned() } else { format!("one of {}", names.join(", ")) }
 }
 
 /// True if a verb that runs until it is stopped could not start because the store does not answer.

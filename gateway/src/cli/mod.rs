@@ -32,6 +32,7 @@ mod shared_clusters;
 #[cfg_attr(not(feature = "otlp"), path = "no_spans.rs")]
 mod spans;
 mod status;
+mod stop;
 mod support_bundle;
 mod table;
 #[cfg(feature = "tls")]
@@ -178,6 +179,7 @@ fn perform(cli: Cli) -> Result<Exit, CliError> {
             arguments.client.json,
         )),
         Verb::Doctor(arguments) => run_once(doctor::run(&arguments.cluster(file, &environment)?, arguments.json)),
+        Verb::Stop(arguments) => run_once(stop::run(arguments, file.cluster, &environment)),
         Verb::Drill(arguments) => {
             let (cache, client) = (crate::settings::cache(&global, &environment)?, ClientSettings::new(&environment)?);
             run_once(drill::run(&arguments, cache.root(), client, environment.names))

@@ -12,7 +12,7 @@ use engine::report;
 use engine::store::{EmbeddedServer, EtcdAccess, EtcdStore, MemoryStore, SharedStore};
 use schema::Keyspace;
 use tokio::net::TcpListener;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::RunError;
 use super::children::Children;
@@ -24,6 +24,7 @@ use super::share::{self, Prepared};
 use super::stop::Stop;
 use crate::http::{TlsFiles, TlsSource};
 use crate::models;
+use crate::running::{RunningFolder, UpLock, UpRecord};
 use crate::settings::{HttpSettings, UpSettings};
 
 /// Time for running requests to finish after the order to stop: Ctrl-C must end everything in under two seconds.
@@ -35,6 +36,7 @@ const DRAIN_TIME: Duration = Duration::from_millis(500);
 /// [`RunError`] when it cannot start or cannot go on.
 pub async fn up(mut settings: UpSettings) -> Result<(), RunError> {
     let stop = Stop::listen(false)?;
+    let mut lock = enter(&settings);
     // The model is fetched before the start time is taken, because fetching may take minutes. A store that is new and a
     // start that names no model mean the default one.
     let is_new = settings.etcd.is_none() && settings.share.is_none();
@@ -50,6 +52,11 @@ pub async fn up(mut settings: UpSettings) -> Result<(), RunError> {
     let (embedded, access) = open_store(&settings, prepared.as_ref().map(Prepared::store).as_deref()).await?;
     let store: SharedStore = Arc::new(EtcdStore::open(&access).await?);
     let etcd = access.endpoints;
+    if let (Some(lock), Some(_)) = (&mut lock, &embedded)
+        && let Err(error) = lock.note_store(&etcd)
+    {
+        warn!(%error, "`baton stop` will not know which other machines have stages");
+    }
     let keyspace = Keyspace::new(&settings.cluster);
     let key = settings.member.cluster_key.as_ref().map(|key| key.of_cluster(&settings.cluster));
     agree_on_key(&store, &keyspace, key.as_ref()).await?;
@@ -109,6 +116,15 @@ pub async fn up(mut settings: UpSettings) -> Result<(), RunError> {
         embedded.shutdown().await;
     }
     outcome
+}
+
+/// Lets `baton stop` find this process.
+fn enter(settings: &UpSettings) -> Option<UpLock> {
+    let folder = RunningFolder::new(settings.state.as_deref()?);
+    let (cluster, host) = (settings.cluster.clone(), stages::memory::machine().host);
+    let record = UpRecord { cluster, pid: std::process::id(), host, embedded_store: Vec::new() };
+    let entered = folder.enter(record);
+    entered.inspect_err(|error| warn!(%error, "`baton stop` will not find this process; Ctrl-C stops it")).ok()
 }
 
 /// Starts the stage processes. They share the machine's available memory equally, unless a budget was configured.

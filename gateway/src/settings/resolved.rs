@@ -229,6 +229,8 @@ pub struct UpSettings {
     pub cluster_options: ClusterOptions,
     /// Present if other machines may join.
     pub share: Option<ShareSettings>,
+    /// The folder of this user's state, if there is one.
+    pub state: Option<PathBuf>,
     /// Address of the embedded store. Loopback.
     pub store_listen: SocketAddr,
     /// Settings of the processes as members.
@@ -644,6 +646,7 @@ impl UpSettings {
         Ok(Self {
             cluster: ClusterSettings::name(&cluster),
             share,
+            state: environment.state.clone(),
             etcd: Some(etcd::access(&cluster, environment)?).filter(|_| cluster.etcd.is_some()),
             cluster_options: cluster,
             store_listen,

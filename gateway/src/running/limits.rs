@@ -1,0 +1,13 @@
+//! The bounds of the records of running processes.
+
+use std::time::Duration;
+
+/// Most bytes of a record: names, and the address of a store.
+pub(super) const RECORD_BYTES_MAX: u64 = 16 << 10;
+/// Files of the folder that are looked at. A process has one, and those of dead processes are deleted.
+pub(super) const FILES_MAX: usize = 1024;
+
+/// Longest wait for a process to end after it was told to: it ends in under two seconds, unless the machine is busy.
+pub(crate) const STOP_WAIT_MAX: Duration = Duration::from_secs(10);
+/// Interval of the looks whether it has.
+pub(crate) const POLL_INTERVAL: Duration = Duration::from_millis(20);
