@@ -1,6 +1,6 @@
 //! Two machines become a cluster by two lines: `baton up --share` on one and the printed `baton join` on the other,
-//! each with a home and a cache of its own. They find each other by multicast DNS, and a third one lies. Needs root and `etc/prepare netns`; the test reports that it is skipped if
-//! they are missing.
+//! each with a home and a cache of its own. They find each other by multicast DNS, and a third one lies. Needs root and
+//! `etc/prepare netns`; the test reports that it is skipped if they are missing.
 #![cfg(all(target_os = "linux", feature = "tls"))]
 
 mod common;
@@ -32,6 +32,9 @@ const PROMPT: [u32; 6] = [504, 4149, 282, 3575, 314, 3030];
 const STAGES: [&str; 6] = ["--stages", "1", "--stages-min", "2", "--threads", "1"];
 /// The state of a socket that listens, in /proc/net/tcp.
 const LISTENS: &str = "0A";
+/// The packets of a flood, and the records in each.
+const FLOOD_PACKETS: u32 = 400;
+const FLOOD_RECORDS: u8 = 30;
 /// The end of an address with the port of multicast DNS, in /proc/net/udp.
 const DNS_PORT: &str = ":14E9";
 
@@ -299,7 +302,7 @@ fn two_lines_make_two_machines_a_cluster_and_without_share_nothing_listens_to_ot
     wait_for("the false announcement", WAIT_MAX, lies);
     let mut third = machines.baton(1, &["join", &token, "--name", "third", "--threads", "1"]);
     third.line("the cluster was found by its announcement");
-    assert!(third.seen.iter().any(|line| line.contains("somebody announces the cluster")), "{:#?}", third.seen);
+    assert!(third.seen.iter().any(|line| line.contains("and it is not there")), "{:#?}", third.seen);
     third.interrupt();
 
     let (_, listed) = machines.ran(0, &["token", "list", "--json"]);
@@ -314,8 +317,8 @@ fn two_lines_make_two_machines_a_cluster_and_without_share_nothing_listens_to_ot
     let (joined, text) = machines.ran(1, &["join", words[2], &mistyped]);
     assert!(!joined && text.contains("was mistyped or is not whole"), "{text}");
 
-    // --- A machine that has joined needs no token again, nor does it after its cluster was started again. A cluster that
-    // does not announce itself is not listed, and whoever announces it falsely does not have its key.
+    // --- A machine that has joined needs no token again, nor does it after its cluster was started again. A cluster
+    // that does not announce itself is not listed, and whoever announces it falsely does not have its key.
     stage.interrupt();
     up.interrupt();
     let quiet = [&["up", &share, "--listen", &http, "--insecure", "--discovery", "off"], &STAGES[..]].concat();
@@ -341,9 +344,16 @@ fn two_lines_make_two_machines_a_cluster_and_without_share_nothing_listens_to_ot
     let mut up = machines.baton(0, &moved);
     up.line("baton join");
     let mut stage = machines.baton(1, &["join", "--threads", "1", "--name", "second"]);
-    stage.line("the cluster announces itself at another address");
+    stage.line("the cluster announces itself elsewhere");
     up.line("ready after");
     assert_eq!(client.complete(&PROMPT, 4).0, tokens);
+
+    // --- The doctor says if multicast passes. Records of strangers are kept within a bound.
+    let (_, text) = machines.ran(0, &["doctor"]);
+    assert!(text.contains(&format!("multicast passes on this machine at {first}")), "{text}");
+    flood(&machines.network.hub());
+    up.line("the responder of multicast DNS is started anew");
+    wait_for_announcement(&machines);
 
     // --- `baton stop` ends the cluster on its machine and names what is left on the other. The cluster says goodbye.
     let (stopped, text) = machines.ran(0, &["stop", "lab"]);
@@ -358,6 +368,24 @@ fn two_lines_make_two_machines_a_cluster_and_without_share_nothing_listens_to_ot
     assert!(!stopped && text.contains("expected one that runs, and none does"), "{text}");
     stage.interrupt();
     assert_eq!(machines.announced(1), Vec::<serde_json::Value>::new());
+}
+
+/// Sends more records than a responder keeps, for the longest time to live, with bytes between that are none.
+fn flood(hub: &str) {
+    let socket = std::net::UdpSocket::bind((hub, 0)).unwrap();
+    for packet in 0..FLOOD_PACKETS {
+        let mut records = Vec::new();
+        for record in 0..FLOOD_RECORDS {
+            let name = format!("x{packet}-{record}");
+            records.push(name.len() as u8);
+            records.extend(name.bytes());
+            records.extend(b"\x05local\0\0\x01\0\x01\x7f\xff\xff\xff\0\x04\x0a\0\0\x01");
+        }
+        let answers = [&[0, 0, 0x84, 0, 0, 0, 0, FLOOD_RECORDS, 0, 0, 0, 0], &records[..]].concat();
+        for bytes in [&answers[..], &records[..], &answers[..40]] {
+            socket.send_to(bytes, ("224.0.0.251", 5353)).unwrap();
+        }
+    }
 }
 
 /// Waits until a machine has probed its names and announces its cluster.

@@ -1,5 +1,5 @@
-//! `baton doctor`: checks that the store answers, that each layer is held once, that a request is answered, and that
-//! every stage worked for it.
+//! `baton doctor`: checks that the store answers, that each layer is held once, that a request is answered, that every
+//! stage worked for it, and that multicast passes on this machine.
 
 use std::fmt::Write as _;
 
@@ -55,10 +55,41 @@ pub(super) async fn run(settings: &ClusterSettings, json: bool) -> Result<Exit, 
         Err(error @ StoreError::Unavailable { .. }) => Err(error),
         other => Ok(other?),
     };
-    let diagnosis = diagnosis(settings, view.as_ref()).await;
+    let mut diagnosis = diagnosis(settings, view.as_ref()).await;
+    if diagnosis.result == Exit::Ok
+        && let Some(check) = multicast().await
+    {
+        // What the cluster itself answers stays at the end.
+        diagnosis.checks.insert(1, check);
+    }
     let text = if json { output::json(&diagnosis)? } else { diagnosis.render() };
     output::print(&text)?;
     Ok(diagnosis.result)
+}
+
+/// Checks if this machine sends and receives multicast, by which machines find shared clusters. Nothing else needs it.
+#[cfg(feature = "tls")]
+async fn multicast() -> Option<Check> {
+    Some(match crate::share::multicast().await {
+        Ok(passed) => {
+            let passed: Vec<_> = passed.iter().map(ToString::to_string).collect();
+            Check { mark: Mark::Ok, message: format!("multicast passes on this machine at {}", passed.join(", ")) }
+        }
+        Err(error) => Check {
+            mark: Mark::Note,
+            message: format!(
+                "multicast does not pass on this machine ({error}): shared clusters are not found by themselves, \
+                 `baton join HOST:PORT TOKEN` works"
+            ),
+        },
+    })
+}
+
+/// A build without TLS shares no cluster.
+#[cfg(not(feature = "tls"))]
+#[expect(clippy::unused_async, reason = "the other build waits for a packet")]
+async fn multicast() -> Option<Check> {
+    None
 }
 
 /// Sends a request if every layer is held, and checks what came.

@@ -56,6 +56,21 @@ pub(super) enum Step {
     Listed,
 }
 
+// === impl JoinArguments ===
+
+impl JoinArguments {
+    /// The arguments with a token that stands in the place of the address, and perhaps a model after it, in their own
+    /// places.
+    fn with_token_alone(mut self) -> Self {
+        let is_free = self.token.is_none() || self.model.model.is_none();
+        if let Some(text) = self.address.take_if(|text| is_free && JoinToken::begins(text)) {
+            let after = self.token.replace(SecretText::from(text));
+            self.model.model = after.map(|word| word.expose().to_owned()).or(self.model.model);
+        }
+        self
+    }
+}
+
 /// Joins, or takes what was kept, and returns the settings of the stage. Where there is nothing to begin with, the
 /// clusters on the network are listed.
 pub(super) async fn begin(
@@ -64,6 +79,7 @@ pub(super) async fn begin(
     global: &GlobalOptions,
     environment: &Environment,
 ) -> Result<Step, CliError> {
+    let arguments = arguments.with_token_alone();
     let state = environment.state.as_deref().ok_or(CliError::NoStateFolder)?;
     let discovers = arguments.network.clone().or(file.network.clone()).discovers();
     if arguments.list || arguments.json {
@@ -75,7 +91,7 @@ pub(super) async fn begin(
     }
     let joined = match (&arguments.address, &arguments.token) {
         (Some(address), Some(token)) => first(Some(address), token.expose(), state, discovers).await,
-        (Some(token), None) if JoinToken::begins(token) => first(None, token, state, discovers).await,
+        (None, Some(token)) => first(None, token.expose(), state, discovers).await,
         (address, _) => {
             let cluster = arguments.cluster.clone().or(file.cluster.cluster.clone());
             again(state, address.as_deref(), cluster, discovers).await
@@ -140,7 +156,7 @@ async fn first(
                 return Ok(joined);
             }
             Err(error @ (JoinError::Connect { .. } | JoinError::Pin { .. } | JoinError::Broken { .. })) => {
-                warn!(address = found, %error, "somebody announces the cluster of the token there, and does not have it");
+                warn!(address = found, %error, "the cluster of the token is announced there, and it is not there");
                 // Of an address that was given, its own error says more.
                 if address.is_none() {
                     failed = error;
@@ -183,7 +199,7 @@ async fn moved(membership: &mut Membership, pin: AuthorityPin) -> Option<IpAddr>
     for found in addresses_of(pin).await {
         match own_address(&found.to_string()).await {
             Ok(address) => {
-                info!(cluster = %membership.cluster, address = %found, "the cluster announces itself at another address");
+                info!(cluster = %membership.cluster, address = %found, "the cluster announces itself elsewhere");
                 membership.store.endpoints.push(format!("https://{found}"));
                 own = own.or(Some(address));
             }
@@ -191,4 +207,34 @@ async fn moved(membership: &mut Membership, pin: AuthorityPin) -> Option<IpAddr>
         }
     }
     own
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::Cli;
+    use crate::cli::arguments::Verb;
+
+    fn places(words: &[&str]) -> [Option<String>; 3] {
+        let cli = Cli::try_parse_from([&["baton", "join"], words].concat()).unwrap();
+        let Verb::Join(arguments) = cli.verb else { panic!("not join") };
+        let JoinArguments { address, token, model, .. } = arguments.with_token_alone();
+        [address, token.map(|token| token.expose().to_owned()), model.model]
+    }
+
+    #[test]
+    fn a_token_may_stand_alone_or_before_a_model() {
+        for (words, expected) in [
+            (&["a:1", "bt1-x", "m.gguf"][..], [Some("a:1"), Some("bt1-x"), Some("m.gguf")]),
+            (&["a:1", "bt1-x"], [Some("a:1"), Some("bt1-x"), None]),
+            (&["bt1-x", "m.gguf"], [None, Some("bt1-x"), Some("m.gguf")]),
+            (&["bt1-x"], [None, Some("bt1-x"), None]),
+            (&["a:1"], [Some("a:1"), None, None]),
+            (&[], [None, None, None]),
+        ] {
+            assert_eq!(places(words), expected.map(|word| word.map(str::to_owned)), "{words:?}");
+        }
+    }
 }

@@ -15,7 +15,7 @@ mod token;
 mod tokens;
 
 pub use authority::{Authority, STORE_NAME, ensure_cluster_key, note_address, shared_address};
-pub use discovery::{Announcement, Announcer, DiscoveryError, addresses_of, list as list_announced};
+pub use discovery::{Announcement, Announcer, DiscoveryError, addresses_of, list as list_announced, multicast};
 pub use folder::{ClusterFolder, FolderError};
 pub use joining::{JoinError, Membership, join, kept, kept_pin, own_address, socket_text};
 pub(crate) use limits::PORT;

@@ -6,6 +6,11 @@ use std::time::Duration;
 /// packet was lost gets the next question a second later.
 pub(super) const BROWSE_TIME: Duration = Duration::from_millis(1500);
 
+/// Longest wait for a packet to come back to the machine that sent it.
+pub(super) const PROBE_WAIT_MAX: Duration = Duration::from_millis(300);
+/// Addresses of this machine that are probed: each takes two sockets.
+pub(super) const PROBED_ADDRESSES_MAX: usize = 16;
+
 /// Announcements that a list has, and those of one cluster whose addresses are tried.
 pub(super) const LISTED_MAX: usize = 64;
 pub(super) const CANDIDATES_MAX: usize = 8;

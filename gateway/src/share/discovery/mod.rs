@@ -7,7 +7,9 @@ mod announcement;
 mod announcer;
 mod browser;
 mod limits;
+mod probe;
 
 pub use announcement::Announcement;
 pub use announcer::Announcer;
 pub use browser::{DiscoveryError, addresses_of, list};
+pub use probe::multicast;
