@@ -18,6 +18,10 @@ use tempfile::TempDir;
 
 use crate::damage::Piece;
 
+/// Most bytes of memory for a byte of JSON: a list of one value is two characters, and takes room for four values of 72
+/// bytes each.
+const JSON_MEMORY: usize = 4 * 72 / 2;
+
 /// A parser under test.
 pub(crate) struct Target {
     pub(crate) name: &'static str,
@@ -204,7 +208,7 @@ pub(crate) fn config() -> Target {
         fs::write(folder.path().join("config.json"), &input[0].bytes).unwrap();
         model(folder.path())
     };
-    Target { name: "config", seeds, run: Box::new(run), memory: (4 << 20, 64) }
+    Target { name: "config", seeds, run: Box::new(run), memory: (4 << 20, JSON_MEMORY) }
 }
 
 /// `tokenizer.json` and `tokenizer_config.json`.
@@ -253,7 +257,7 @@ pub(crate) fn tokenizer() -> Target {
         Ok(format!("{} {problem}", text == "the end<|end|> of\u{1f642} it"))
     };
     let seeds = vec![vec![Piece::json(&byte_level), Piece::json(&settings)]];
-    Target { name: "tokenizer", seeds, run: Box::new(run), memory: (16 << 20, 128) }
+    Target { name: "tokenizer", seeds, run: Box::new(run), memory: (16 << 20, JSON_MEMORY) }
 }
 
 /// A manifest in Ollama's store.

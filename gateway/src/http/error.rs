@@ -184,6 +184,13 @@ impl ApiError {
         Self { close: true, ..error }
     }
 
+    /// 413: the body has more of what `of` names than `most`.
+    pub(crate) fn too_many_in_body(of: &str, found: usize, most: usize) -> Self {
+        let message = format!("The body is too large: expected at most {most} {of}, found {found}.");
+        let code = Some("request_too_large");
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "invalid_request_error", code, message)
+    }
+
     /// 408: the body is not complete in time.
     pub(crate) fn body_too_slow(seconds: f64) -> Self {
         let message = format!("The body was not complete within {seconds} s.");

@@ -21,6 +21,7 @@ mod error;
 mod file_watch;
 mod generation;
 mod index;
+mod json_size;
 mod limits;
 mod live;
 mod llama_server;

@@ -6,8 +6,9 @@ use serde_json::{Map, Value as Json};
 
 use crate::checkpoint::OpenError;
 
-/// Largest accepted configuration, in bytes: hundreds of times the largest in use.
-const CONFIG_BYTES_MAX: u64 = 16 << 20;
+/// Largest accepted configuration, in bytes: ten times one that lists every matrix of a large model. Parsed, nested
+/// lists take 144 times their bytes: 300 MB.
+const CONFIG_BYTES_MAX: u64 = 2 << 20;
 
 /// The configuration of a model of language. In one of several senses its keys are those of `text_config`, with the
 /// keys around it for those that it lacks.
