@@ -9,7 +9,7 @@ use std::process::Command;
 
 use common::etcd::{Etcd, etcdctl};
 use schema::record::{ClaimRecord, ClaimState, GatewayRecord, ModelRecord, Placement, Shard, Share, StageRecord};
-use schema::{ClaimId, Generation, Key, Keyspace, LayerRange};
+use schema::{ClaimId, Generation, Key, Keyspace, LayerRange, Protocol};
 
 fn put(etcd: &Etcd, key: &Key, record: &impl serde::Serialize) {
     let name = Keyspace::new(&"home".parse().unwrap()).name(key);
@@ -67,6 +67,7 @@ fn write_records(etcd: &Etcd, gateway: &str) {
         host: "here".to_owned(),
         pid: 1,
         version: "0.1.0".to_owned(),
+        protocol: Protocol::CURRENT,
         lease: "1".to_owned(),
         proof: None,
         trouble: None,

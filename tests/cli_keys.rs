@@ -7,7 +7,7 @@ use schema::record::{
     MemoryUse, ModelRecord, Pin, PinStatus, Placement, Proof, Shard, Share, StageLoad, StageRecord, StartsRecord,
     TokenRecord, TouchedExperts,
 };
-use schema::{ClaimId, ClusterName, Fingerprint, Generation, Key, Keyspace, LayerRange, StageName};
+use schema::{ClaimId, ClusterName, Fingerprint, Generation, Key, Keyspace, LayerRange, Protocol, StageName};
 use serde::Serialize;
 
 const DOCUMENT: &str = include_str!("../etc/keys.md");
@@ -84,6 +84,7 @@ fn records() -> Vec<(String, String)> {
         host: "mini-2.local".to_owned(),
         pid: 4711,
         version: "0.1.0".to_owned(),
+        protocol: Protocol(4),
         lease: "694d9a1bcd5e3a11".to_owned(),
         proof: Some(Proof("9e".repeat(32))),
         device: DeviceKind::Cpu,
@@ -137,6 +138,7 @@ fn records() -> Vec<(String, String)> {
         host: "mini-1.local".to_owned(),
         pid: 4242,
         version: "0.1.0".to_owned(),
+        protocol: Protocol(4),
         lease: "694d9a1bcd5e3a0f".to_owned(),
         proof: Some(Proof("4c".repeat(32))),
         trouble: None,

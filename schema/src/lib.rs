@@ -6,10 +6,12 @@ pub mod frame;
 mod id;
 mod key;
 mod layers;
+mod protocol;
 pub mod record;
 mod size;
 
 pub use id::{Attempt, ClusterName, Epoch, Fingerprint, Generation, NameError, SequenceId, StageName, Step, TokenId};
 pub use key::{ClaimId, Key, Keyspace, UnknownKey};
 pub use layers::LayerRange;
+pub use protocol::Protocol;
 pub use size::{ByteSize, HumanBytes, SizeError};

@@ -1,7 +1,9 @@
 //! The errors of a key handshake.
 
-/// The version of the bytes that follow, frames included. 4 since BTN3.
-pub(super) const PROTOCOL: u8 = 4;
+use schema::Protocol;
+
+/// The version of the bytes that follow, frames included.
+pub(super) const PROTOCOL: u8 = Protocol::CURRENT.0;
 
 /// The reason for which a handshake failed.
 #[derive(Debug, Clone, thiserror::Error)]

@@ -1,18 +1,14 @@
-//! Agreement on the cluster key: the first process with a key writes its public mark, and the others compare it with
-//! theirs. A cluster has one key or none.
+//! The public mark of the cluster key: the first process with a key writes it, and the others compare it with theirs. A
+//! cluster has one key or none.
 
 use schema::record::KeyMark;
 use schema::{Key, Keyspace};
 
 use super::proof::mark_of;
-use super::publisher::read_view;
 use super::writes::write_key_mark;
 use crate::link::ClusterKey;
-use crate::store::{SharedStore, StoreError, Txn};
+use crate::store::Txn;
 use crate::view::ClusterView;
-
-/// Attempts to write a mark. An attempt fails if another process was faster and has written one.
-const TRIES: usize = 8;
 
 /// The reason for which a process is no member of the cluster that it was started for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -48,17 +44,6 @@ pub enum KeyMismatch {
     },
 }
 
-/// The reason for which a process and a cluster could not agree on a key.
-#[derive(Debug, thiserror::Error)]
-pub enum KeyAgreementError {
-    /// The keys do not match.
-    #[error(transparent)]
-    Mismatch(#[from] KeyMismatch),
-    /// The store failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
 /// The transaction that writes the mark of `secret` into the store, if it is missing there. `view` was read with
 /// `secret`.
 ///
@@ -86,23 +71,6 @@ pub(crate) fn mark_to_write(
             Ok(Some(write_key_mark(keyspace, &mark, unusable)))
         }
     }
-}
-
-/// Agrees with the cluster of `keyspace` on `secret`: compares the marks, and writes the mark if there is none.
-///
-/// # Errors
-/// [`KeyAgreementError`] if the cluster has another key, or if the store is away.
-pub async fn agree_on_key(
-    store: &SharedStore,
-    keyspace: &Keyspace,
-    secret: Option<&ClusterKey>,
-) -> Result<(), KeyAgreementError> {
-    for _ in 0..TRIES {
-        let view = read_view(store, keyspace, secret).await?;
-        let Some(txn) = mark_to_write(keyspace, &view, secret)? else { return Ok(()) };
-        store.commit(txn).await?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Follows a process's cluster in the store, and makes the transactions that change the cluster's records.
 
+mod admission;
 mod evictions;
 mod key_mark;
 mod loads;
@@ -10,9 +11,10 @@ mod recall;
 mod view_pace;
 mod writes;
 
+pub use admission::{AdmissionError, OtherProtocol, admit};
 pub(crate) use evictions::Evictions;
+pub use key_mark::KeyMismatch;
 pub(crate) use key_mark::mark_to_write;
-pub use key_mark::{KeyAgreementError, KeyMismatch, agree_on_key};
 pub use loads::{LoadReader, Loads, read_loads};
 pub(crate) use loads::{load_interval, report_load};
 pub use proof::mark_of;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use engine::core::PipelineError;
-use engine::membership::KeyAgreementError;
+use engine::membership::AdmissionError;
 use engine::stage::StageError;
 use engine::store::StoreError;
 use schema::{ClusterName, StageName};
@@ -333,7 +333,7 @@ impl CliError {
             #[cfg(feature = "tls")]
             Self::Token(_) | Self::DiscoveryOff | Self::Join(JoinError::NotJoined { .. }) => Exit::Usage,
             Self::Run { source, .. } if is_without_store(source) => Exit::StoreUnreachable,
-            Self::Run { source: RunError::Key(KeyAgreementError::Mismatch(_)), .. }
+            Self::Run { source: RunError::Admission(AdmissionError::Key(_)), .. }
             | Self::Run { source: RunError::Stage(StageError::Key(_)), .. } => Exit::OtherKey,
             Self::Endpoint { .. } | Self::Trust { .. } => Exit::RequestFailed,
             Self::Drill(DrillError::Gateway { .. } | DrillError::Trust { .. }) => Exit::RequestFailed,
@@ -356,7 +356,7 @@ fn expected_clusters(found: &[ClusterName]) -> String {
 /// True if a verb that runs until it is stopped could not start because the store does not answer.
 fn is_without_store(error: &RunError) -> bool {
     let (RunError::Store(store)
-    | RunError::Key(KeyAgreementError::Store(store))
+    | RunError::Admission(AdmissionError::Store(store))
     | RunError::Stage(StageError::Store(store))
     | RunError::Pipeline(PipelineError::Store(store))) = error
     else {

@@ -322,7 +322,7 @@ pub(super) mod tests {
         ClaimRecord, ClaimState, ExpertSet, FormatSpeed, GatewayRecord, ModelRecord, Placement, Shard, StageLoad,
         StageRecord,
     };
-    use schema::{ClaimId, ClusterName, Generation, Key, Keyspace, StageName};
+    use schema::{ClaimId, ClusterName, Generation, Key, Keyspace, Protocol, StageName};
 
     use super::*;
 
@@ -362,6 +362,7 @@ pub(super) mod tests {
             host: host.to_owned(),
             pid: 7,
             version: "0.1.0".to_owned(),
+            protocol: Protocol::CURRENT,
             lease: String::new(),
             proof: None,
             device: DeviceKind::Cpu,
@@ -438,6 +439,7 @@ pub(super) mod tests {
                 host: "mini-1".to_owned(),
                 pid: 8,
                 version: "0.1.0".to_owned(),
+                protocol: Protocol::CURRENT,
                 lease: "1".to_owned(),
                 proof: None,
                 trouble: None,

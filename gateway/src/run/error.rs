@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use engine::core::PipelineError;
 use engine::link::LinkError;
-use engine::membership::KeyAgreementError;
+use engine::membership::AdmissionError;
 use engine::runner::KV_BLOCK_TOKENS;
 use engine::stage::StageError;
 use engine::store::{DiskError, StoreError};
@@ -22,9 +22,9 @@ pub enum RunError {
     /// The coordination store cannot be used.
     #[error("cannot use the coordination store")]
     Store(#[from] StoreError),
-    /// The cluster key is not the cluster's.
+    /// The cluster does not admit this process.
     #[error("cannot take part in the cluster")]
-    Key(#[from] KeyAgreementError),
+    Admission(#[from] AdmissionError),
     /// Getting the model's file failed.
     #[error("cannot get the model")]
     Model(#[from] ModelError),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::membership::agree_on_key;
+use engine::membership::admit;
 use engine::store::{EtcdStore, SharedStore};
 use schema::Keyspace;
 use tracing::info;
@@ -27,7 +27,7 @@ pub async fn gateway(settings: GatewaySettings) -> Result<(), RunError> {
     let store: SharedStore = Arc::new(EtcdStore::open(&settings.cluster.etcd).await?);
     let keyspace = Keyspace::new(&settings.cluster.cluster);
     let key = settings.member.cluster_key.as_ref().map(|key| key.of_cluster(&settings.cluster.cluster));
-    agree_on_key(&store, &keyspace, key.as_ref()).await?;
+    admit(&store, &keyspace, key.as_ref()).await?;
     let Some(served) = agree(&store, &keyspace, &settings.model, &settings.cache, &stop).await? else { return Ok(()) };
     let GatewaySettings { member, http, .. } = &settings;
     let gateway = GatewayParts { member, key, http, drain_time: DRAIN_TIME, alone: false };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::link::Listen;
-use engine::membership::agree_on_key;
+use engine::membership::admit;
 use engine::runner::Loader;
 use engine::stage as stage_loop;
 use engine::store::{EtcdStore, SharedStore};
@@ -33,7 +33,7 @@ pub async fn stage(settings: StageSettings) -> Result<(), RunError> {
     let store: SharedStore = Arc::new(EtcdStore::open(&settings.cluster.etcd).await?);
     let keyspace = Keyspace::new(&settings.cluster.cluster);
     let key = settings.member.cluster_key.as_ref().map(|key| key.of_cluster(&settings.cluster.cluster));
-    agree_on_key(&store, &keyspace, key.as_ref()).await?;
+    admit(&store, &keyspace, key.as_ref()).await?;
     let Some(served) = agree(&store, &keyspace, &settings.model, &settings.cache, &stop).await? else { return Ok(()) };
     info!(model = served.record.name, file = %served.file.path().display(), "the model is agreed on");
     let settings_of_device = DeviceSettings {

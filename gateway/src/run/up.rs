@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use engine::core::PipelineError;
 use engine::generate::Pipeline;
-use engine::membership::{Publisher, agree_on_key, read_view};
+use engine::membership::{Publisher, admit, read_view};
 use engine::report;
 use engine::store::{EmbeddedServer, EtcdAccess, EtcdStore, MemoryStore, SharedStore};
 use schema::Keyspace;
@@ -59,7 +59,7 @@ pub async fn up(mut settings: UpSettings) -> Result<(), RunError> {
     }
     let keyspace = Keyspace::new(&settings.cluster);
     let key = settings.member.cluster_key.as_ref().map(|key| key.of_cluster(&settings.cluster));
-    agree_on_key(&store, &keyspace, key.as_ref()).await?;
+    admit(&store, &keyspace, key.as_ref()).await?;
     if settings.model.model.is_none() && read_view(&store, &keyspace, key.as_ref()).await?.model.is_none() {
         let Some(()) = fetch_model(&mut settings, &stop).await? else { return Ok(()) };
     }

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::membership::Proof;
 use super::share::Share;
+use crate::Protocol;
 
 /// One gateway process. The key exists as long as its lease.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +19,9 @@ pub struct GatewayRecord {
     pub pid: u32,
     /// baton's version.
     pub version: String,
+    /// The protocol that it speaks.
+    #[serde(default = "Protocol::unnamed")]
+    pub protocol: Protocol,
     /// The lease of this key, in the notation of etcdctl. It distinguishes the registrations of a process.
     #[serde(default)]
     pub lease: String,
@@ -45,6 +49,7 @@ impl GatewayRecord {
             host: host.to_owned(),
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            protocol: Protocol::CURRENT,
             lease: String::new(),
             proof: None,
             trouble: None,

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::membership::Proof;
 use super::touched_experts::TouchedExperts;
-use crate::LayerRange;
+use crate::{LayerRange, Protocol};
 
 /// The kind of device that a stage computes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +31,9 @@ pub struct StageRecord {
     pub pid: u32,
     /// baton's version.
     pub version: String,
+    /// The protocol that it speaks.
+    #[serde(default = "Protocol::unnamed")]
+    pub protocol: Protocol,
     /// The lease of this key, in the notation of etcdctl.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub lease: String,
@@ -162,6 +165,7 @@ impl StageRecord {
             host: host.to_owned(),
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            protocol: Protocol::CURRENT,
             lease: String::new(),
             proof: None,
             device: DeviceKind::Cpu,
