@@ -229,7 +229,8 @@ async fn clause_2_an_answered_commit_is_in_every_later_snapshot(fixture: TestSto
 async fn clause_3_a_commit_applies_all_its_writes_or_none(fixture: TestStore) {
     let first = write(&fixture.store, vec![put("a", "1")]).await;
     let unchanged = || Compare::Unchanged { key: "a".into(), mod_revision: first };
-    let both = when(vec![unchanged(), absent("b")], vec![put("b", "2"), delete("a")]);
+    let nothing = Compare::NothingUnder { prefix: "b".into() };
+    let both = when(vec![unchanged(), absent("b"), nothing], vec![put("b", "2"), delete("a")]);
     assert!(matches!(fixture.store.commit(both.clone()).await.unwrap(), Committed::Applied { .. }));
     let snapshot = fixture.store.read("").await.unwrap();
     assert_eq!(texts(&snapshot), [("b", "2")]);
@@ -240,6 +241,7 @@ async fn clause_3_a_commit_applies_all_its_writes_or_none(fixture: TestStore) {
         when(vec![Compare::Present { key: "b".into() }, unchanged()], vec![put("c", "3")]),
         when(vec![Compare::Present { key: "a".into() }], vec![put("c", "3")]),
         when(vec![absent("b")], vec![put("c", "3")]),
+        when(vec![Compare::NothingUnder { prefix: "b".into() }], vec![put("c", "3")]),
     ] {
         assert_eq!(fixture.store.commit(refused).await.unwrap(), Committed::Refused);
     }

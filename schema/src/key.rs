@@ -48,6 +48,17 @@ pub struct ClaimId {
     pub slot: u32,
 }
 
+/// The end of a key's life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lifetime {
+    /// It stays until somebody deletes it.
+    Permanent,
+    /// It is under a lease of the process that wrote it, and goes with it.
+    Leased,
+    /// It stays, but names revisions of its store, so that it means nothing in another one. Members write it again.
+    Derived,
+}
+
 /// A key below the cluster's prefix that baton did not write.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
@@ -129,6 +140,19 @@ impl Keyspace {
 }
 
 // === impl Key ===
+
+impl Key {
+    /// The end of its life.
+    pub fn lifetime(&self) -> Lifetime {
+        match self {
+            Self::KeyMark | Self::Model | Self::Pin(_) | Self::Placement | Self::Token(_) => Lifetime::Permanent,
+            Self::Stage(_) | Self::Eviction(_) | Self::Starts(_) | Self::Claim(_) | Self::Gateway(_) => {
+                Lifetime::Leased
+            }
+            Self::PinStatus(_) => Lifetime::Derived,
+        }
+    }
+}
 
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

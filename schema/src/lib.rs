@@ -11,7 +11,7 @@ pub mod record;
 mod size;
 
 pub use id::{Attempt, ClusterName, Epoch, Fingerprint, Generation, NameError, SequenceId, StageName, Step, TokenId};
-pub use key::{ClaimId, Key, Keyspace, UnknownKey};
+pub use key::{ClaimId, Key, Keyspace, Lifetime, UnknownKey};
 pub use layers::LayerRange;
 pub use protocol::Protocol;
 pub use size::{ByteSize, HumanBytes, SizeError};

@@ -9,6 +9,15 @@ pub const REQUEST_BYTES_MAX: usize = 1_572_864;
 /// Most operations in one transaction, and most compares: etcd's own default.
 pub const TXN_OPS_MAX: usize = 128;
 
+/// Most nested transactions in one, into which the client of a real etcd puts writes that are too many for one level.
+pub const TXN_GROUPS_MAX: usize = 32;
+
+/// Most writes in each of them: etcd counts them together with the nested transactions.
+pub const TXN_GROUP_WRITES_MAX: usize = TXN_OPS_MAX - TXN_GROUPS_MAX;
+
+/// Most writes of one transaction at a real etcd. The embedded store takes [`TXN_OPS_MAX`].
+pub const TXN_WRITES_MAX: usize = TXN_GROUPS_MAX * TXN_GROUP_WRITES_MAX;
+
 /// Longest key that the in-memory store takes, in bytes: baton's are under 200.
 pub const KEY_BYTES_MAX: usize = 4096;
 

@@ -218,12 +218,15 @@ fn change(event: &Event) -> Option<Change> {
 }
 
 fn condition(compare: Compare) -> Result<Condition, StoreError> {
-    let (key, against, relation) = match compare {
-        Compare::Absent { key } => (key, Against::Create(0), Relation::Equal),
-        Compare::Present { key } => (key, Against::Create(0), Relation::Greater),
-        Compare::Unchanged { key, mod_revision } => (key, Against::Modified(number(mod_revision)), Relation::Equal),
+    let (range, against, relation) = match compare {
+        Compare::Absent { key } => (one(key)?, Against::Create(0), Relation::Equal),
+        Compare::Present { key } => (one(key)?, Against::Create(0), Relation::Greater),
+        Compare::Unchanged { key, mod_revision } => {
+            (one(key)?, Against::Modified(number(mod_revision)), Relation::Equal)
+        }
+        Compare::NothingUnder { prefix } => (KeyRange::prefix(prefix.as_bytes()), Against::Create(0), Relation::Equal),
     };
-    Ok(Condition { range: one(key)?, against, relation })
+    Ok(Condition { range, against, relation })
 }
 
 fn op(write: Write) -> Result<Op, StoreError> {

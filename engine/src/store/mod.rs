@@ -45,7 +45,8 @@ pub type SharedStore = Arc<dyn Store>;
 /// 2. A commit that was answered is in every snapshot taken after the answer.
 ///
 /// Committing
-/// 3. If every compare holds, all writes are applied at one revision. If any fails, nothing is written.
+/// 3. If every compare holds, all writes are applied at one revision. If any fails, nothing is written. A compare of a
+///    prefix is about all keys that start with it.
 /// 4. Revisions grow: a commit that changes something gets one greater than all before it. A commit that changes
 ///    nothing is answered with the revision it saw.
 /// 5. Of commits that compare one key against the same past, exactly one is applied.

@@ -64,6 +64,11 @@ pub enum Compare {
         /// The revision it was read with.
         mod_revision: Revision,
     },
+    /// No key starts with the prefix.
+    NothingUnder {
+        /// The prefix.
+        prefix: String,
+    },
 }
 
 /// A change asked for by a transaction.

@@ -41,6 +41,34 @@ impl EtcdStore {
         members.call(Repeat::Freely, |mut member: Member| async move { member.probe().await }).await?;
         Ok(Self { members })
     }
+
+    /// Reads all entries whose keys start with one of `prefixes`, as they were at one revision.
+    pub async fn read_together(&self, prefixes: &[&str]) -> Result<Snapshot, StoreError> {
+        let mut all = Snapshot::default();
+        for prefix in prefixes {
+            let found = self.read_at(prefix, all.revision).await?;
+            if all.revision == Revision(0) {
+                all.revision = found.revision;
+            }
+            all.entries.extend(found.entries);
+        }
+        all.entries.sort_by(|one, other| one.key.as_bytes().cmp(other.key.as_bytes()));
+        Ok(all)
+    }
+
+    /// Reads all entries whose keys start with `prefix`, as they were at a revision: at 0, as they are now. The
+    /// snapshot has the revision of now in either case.
+    async fn read_at(&self, prefix: &str, at: Revision) -> Result<Snapshot, StoreError> {
+        let options = GetOptions::new().with_prefix().with_sort(SortTarget::Key, SortOrder::Ascend);
+        let options = options.with_revision(number(at));
+        let get = |mut member: Member| {
+            let options = options.clone();
+            async move { member.kv.get(prefix, Some(options)).await }
+        };
+        let reply = self.members.call(Repeat::Freely, get).await.map_err(|error| error.on(|| reading(prefix)))?;
+        let revision = reply.header().map_or(Revision(0), |header| revision(header.revision()));
+        Ok(Snapshot { revision, entries: reply.kvs().iter().filter_map(entry).collect() })
+    }
 }
 
 impl std::fmt::Debug for EtcdStore {
@@ -52,14 +80,7 @@ impl std::fmt::Debug for EtcdStore {
 #[async_trait]
 impl Store for EtcdStore {
     async fn read(&self, prefix: &str) -> Result<Snapshot, StoreError> {
-        let options = GetOptions::new().with_prefix().with_sort(SortTarget::Key, SortOrder::Ascend);
-        let get = |mut member: Member| {
-            let options = options.clone();
-            async move { member.kv.get(prefix, Some(options)).await }
-        };
-        let reply = self.members.call(Repeat::Freely, get).await.map_err(|error| error.on(|| reading(prefix)))?;
-        let revision = reply.header().map_or(Revision(0), |header| revision(header.revision()));
-        Ok(Snapshot { revision, entries: reply.kvs().iter().filter_map(entry).collect() })
+        self.read_at(prefix, Revision(0)).await
     }
 
     async fn commit(&self, txn: Txn) -> Result<Committed, StoreError> {
@@ -71,7 +92,7 @@ impl Store for EtcdStore {
         let keys = written_keys(&txn);
         let request = etcd_client::Txn::new()
             .when(txn.compares.into_iter().map(compare).collect::<Vec<_>>())
-            .and_then(txn.writes.into_iter().map(operation).collect::<Vec<_>>());
+            .and_then(operations(txn.writes));
         let commit = |mut member: Member| {
             let request = request.clone();
             async move { member.kv.txn(request).await }
@@ -188,7 +209,22 @@ fn compare(compare: Compare) -> etcd_client::Compare {
         Compare::Unchanged { key, mod_revision } => {
             Condition::mod_revision(key, CompareOp::Equal, number(mod_revision))
         }
+        Compare::NothingUnder { prefix } => Condition::create_revision(prefix, CompareOp::Equal, 0).with_prefix(),
     }
+}
+
+/// The steps of a transaction. More of them than one level takes go into nested transactions, which are a part of it.
+fn operations(mut writes: Vec<Write>) -> Vec<TxnOp> {
+    if writes.len() <= limits::TXN_OPS_MAX {
+        return writes.into_iter().map(operation).collect();
+    }
+    let mut groups = Vec::new();
+    while !writes.is_empty() {
+        let rest = writes.split_off(writes.len().min(limits::TXN_GROUP_WRITES_MAX));
+        let group = std::mem::replace(&mut writes, rest).into_iter().map(operation).collect::<Vec<_>>();
+        groups.push(TxnOp::txn(etcd_client::Txn::new().and_then(group)));
+    }
+    groups
 }
 
 fn operation(write: Write) -> TxnOp {
@@ -204,6 +240,12 @@ fn operation(write: Write) -> TxnOp {
 /// The size is checked on this side too: etcd counts the encoded request, and answers a far larger one with a broken
 /// stream.
 fn check_size(txn: &Txn) -> Result<(), StoreError> {
+    let (writes, most) = (txn.writes.len(), limits::TXN_WRITES_MAX);
+    if writes > most {
+        return Err(StoreError::Invalid {
+            reason: format!("a transaction of {writes} writes; at most {most} are taken"),
+        });
+    }
     let bytes: usize = txn
         .writes
         .iter()

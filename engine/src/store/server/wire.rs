@@ -102,7 +102,9 @@ fn op(request: PbTxnRequestOp) -> Result<Op, Refusal> {
         Some(PbTxnOpRequest::RequestRange(request)) => query(request).map(Op::Range),
         Some(PbTxnOpRequest::RequestPut(request)) => Ok(Op::Put(put(request))),
         Some(PbTxnOpRequest::RequestDeleteRange(request)) => delete(request).map(Op::Delete),
-        Some(PbTxnOpRequest::RequestTxn(_)) => Err(Refusal::Invalid("the embedded store takes no nested transactions")),
+        Some(PbTxnOpRequest::RequestTxn(_)) => Err(Refusal::Invalid(
+            "the embedded store takes no nested transactions, and so no more than 128 writes at once",
+        )),
         None => Err(Refusal::Invalid("a transaction's step is empty")),
     }
 }
