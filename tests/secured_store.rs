@@ -145,6 +145,12 @@ fn a_cluster_serves_with_the_least_role_and_a_user_of_less_is_told_what_is_missi
     let text = String::from_utf8_lossy(&refused.stderr).replace('\n', " ");
     let grant = "etcdctl role grant-permission ROLE readwrite --prefix=true /baton/v1/home/";
     assert!(!refused.status.success() && text.contains(grant), "{text}");
+    drop(cluster);
+    let file = etcd.path("home.json");
+    for words in [&["store", "export", &file][..], &["store", "import", &file, "--replace"]] {
+        let output = etcd.baton("baton", words);
+        assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
     let wrong = etcd.baton("baton", &["status", "--etcd-password-file", "/dev/null"]);
     assert!(wrong.status.success(), "the variable comes before the file");
 }

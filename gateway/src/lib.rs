@@ -20,3 +20,4 @@ pub mod settings;
 pub mod share;
 pub mod support;
 pub mod text;
+pub mod transfer;

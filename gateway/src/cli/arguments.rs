@@ -18,6 +18,7 @@ use super::logs::LogsArguments;
 use super::pin_arguments::{HypotheticalPin, PinTarget};
 use super::service::ServiceArguments;
 use super::stop::StopArguments;
+use super::store::StoreArguments;
 use super::support_bundle::SupportBundleArguments;
 #[cfg(feature = "tls")]
 use super::token::TokenArguments;
@@ -121,6 +122,18 @@ sooner.")]
   baton token list
   baton token revoke 7f3a90c1")]
     Token(TokenArguments),
+    /// Move a cluster to another store: export its keys, import them there
+    ///
+    /// The file is JSON, with a line for each key. Imported is what is permanent: the model, the placement, pins,
+    /// tokens and the mark of the cluster key, all in one transaction, and only into a store that does not have the
+    /// cluster. Keys of living members are exported for people to read; members write them where they are.
+    #[command(after_help = "Examples:
+  baton store export home.json
+  baton store import home.json --etcd https://etcd-1:2379,https://etcd-2:2379 --etcd-ca ca.pem
+  baton store export | baton store import --etcd mini-1:2379
+
+To move a cluster, export and import it, stop its processes, and start them with --etcd and the new store.")]
+    Store(StoreArguments),
     /// Run the gateway: the OpenAI API for clients
     #[command(after_help = "Examples:
   baton gateway --etcd mini-1:2379 --listen 127.0.0.1:8100

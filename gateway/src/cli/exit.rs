@@ -20,6 +20,7 @@ use crate::run::RunError;
 use crate::settings::{FileError, SettingsError};
 #[cfg(feature = "tls")]
 use crate::share::{DiscoveryError, FolderError, JoinError, TokenError, TokenStoreError};
+use crate::transfer::TransferError;
 
 /// The exit status of the process. Users rely on these numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -285,6 +286,18 @@ pub enum CliError {
         #[source]
         cause: io::Error,
     },
+    /// A cluster was not exported or imported.
+    #[error("cannot move the cluster")]
+    Transfer(#[from] TransferError),
+    /// A file cannot be read.
+    #[error("cannot read {path}", path = path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The operating system's reason.
+        #[source]
+        cause: io::Error,
+    },
     /// Files cannot be written.
     #[error("cannot write {path}", path = path.display())]
     Write {
@@ -327,7 +340,8 @@ impl CliError {
     /// The exit status for this error.
     pub fn exit(&self) -> Exit {
         match self {
-            Self::Store(StoreError::Unavailable { .. }) => Exit::StoreUnreachable,
+            Self::Store(StoreError::Unavailable { .. })
+            | Self::Transfer(TransferError::Store(StoreError::Unavailable { .. })) => Exit::StoreUnreachable,
             #[cfg(feature = "tls")]
             Self::Join(JoinError::Connect { .. } | JoinError::NotAnnounced { .. }) => Exit::StoreUnreachable,
             #[cfg(feature = "tls")]

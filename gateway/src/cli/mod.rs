@@ -33,6 +33,7 @@ mod shared_clusters;
 mod spans;
 mod status;
 mod stop;
+mod store;
 mod support_bundle;
 mod table;
 #[cfg(feature = "tls")]
@@ -58,8 +59,8 @@ use self::logging::Logging;
 use crate::logs::{LogFile, LogFolder};
 use crate::run;
 use crate::settings::{
-    ClientSettings, ComputeSettings, Environment, FileOptions, GatewaySettings, ModelSettings, StageSettings,
-    TerminalSettings, UpGroups, UpSettings, VARIABLES,
+    ClientSettings, ClusterSettings, ComputeSettings, Environment, FileOptions, GatewaySettings, ModelSettings,
+    StageSettings, TerminalSettings, UpGroups, UpSettings, VARIABLES,
 };
 
 /// Runs `baton` with `arguments` (the program's name first).
@@ -145,6 +146,11 @@ fn perform(cli: Cli) -> Result<Exit, CliError> {
         Verb::Token(arguments) => {
             let cluster = arguments.deed.client().cluster(file, &environment)?;
             run_once(token::run(arguments, &cluster, &environment))
+        }
+        Verb::Store(arguments) => {
+            let options = arguments.deed.cluster().clone().or(file.cluster);
+            let cluster = ClusterSettings::for_client(&options, &file.member, &environment)?;
+            run_once(store::run(arguments, &cluster))
         }
         Verb::Gateway(arguments) => {
             let shared = arguments.shared(&file);
