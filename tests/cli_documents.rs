@@ -44,6 +44,7 @@ fn the_defaults_in_the_settings_file_are_the_real_ones() {
     assert_eq!(options.gateway.default_max_tokens, Some(defaults::DEFAULT_MAX_TOKENS));
     assert_eq!(options.gateway.stored_responses, Some(defaults::STORED_RESPONSES));
     assert_eq!(options.up.stages, Some(defaults::STAGES));
+    assert_eq!(options.up.store, Some(defaults::STORE));
     assert_eq!(options.up.store_listen.unwrap().to_string(), defaults::STORE_LISTEN);
     assert_eq!(options.up.restart, Some(defaults::RESTART));
     assert_eq!(options.network.discovery, Some(defaults::DISCOVERY));
@@ -91,6 +92,7 @@ fn the_help_names_the_real_defaults() {
         defaults::ETCD.to_owned(),
         defaults::LISTEN.to_owned(),
         defaults::STORE_LISTEN.to_owned(),
+        "embedded".to_owned(),
         defaults::LEASE_TTL_S.to_string(),
         defaults::KV_TOKENS.to_string(),
         defaults::KV_TYPE.to_string(),

@@ -166,7 +166,7 @@ impl Forger {
             cluster_key: ensure_cluster_key(&folder).unwrap(),
             store: Arc::new(server.store()),
             keyspace: Keyspace::new(&token.cluster),
-            service: server.service(),
+            service: gateway::share::StoreService::Embedded(server.service()),
         };
         let port = runtime.block_on(ShareListener::bind(host, 0, false)).unwrap().serve(sharing, &[]).unwrap();
         let address = port.address();

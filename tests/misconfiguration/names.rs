@@ -34,7 +34,7 @@ pub(crate) fn cases() -> Vec<Case> {
         Case::ends(
             "names: a setting in the file that is misspelt",
             64,
-            "expected one of `stages`, `store_listen`, `share`, `restart`",
+            "expected one of `stages`, `store`, `store_listen`, `share`, `restart`",
             |fixture| {
                 let path = fixture.path("misspelt.toml");
                 std::fs::write(&path, "[up]\nstage = 3\n").unwrap();

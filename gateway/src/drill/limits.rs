@@ -28,7 +28,5 @@ pub(super) const PROGRAM_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) const READY_TIMEOUT: Duration = Duration::from_secs(300);
 /// Time for it to stop before it is killed.
 pub(super) const STOP_TIMEOUT: Duration = Duration::from_secs(10);
-/// Time for an etcd of its own to answer.
-pub(super) const ETCD_TIMEOUT: Duration = Duration::from_secs(20);
 /// Most bytes of what a program printed that an error repeats.
 pub(super) const OUTPUT_BYTES_MAX: usize = 2000;

@@ -12,6 +12,7 @@ use engine::store::{DiskError, StoreError};
 use stages::weights::FileChanged;
 
 use super::other_model::OtherModel;
+use crate::etcd_process::EtcdProcessError;
 use crate::http::TlsError;
 use crate::models::ModelError;
 use crate::text::TextError;
@@ -88,6 +89,9 @@ pub enum RunError {
         #[source]
         cause: io::Error,
     },
+    /// The etcd of `baton up` did not start.
+    #[error("cannot start etcd, as --store etcd asks for")]
+    Etcd(#[from] EtcdProcessError),
     /// The store's file cannot be used.
     #[error("cannot open the embedded store")]
     Disk(#[from] DiskError),

@@ -13,6 +13,7 @@ mod load_bar;
 mod model;
 mod model_description;
 mod other_model;
+mod own_store;
 mod reasons;
 #[cfg_attr(not(feature = "tls"), path = "no_share.rs")]
 mod share;

@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
-use engine::store::{EmbeddedServer, SharedStore};
+use engine::store::SharedStore;
 use schema::{ClusterName, Keyspace};
 
 use super::RunError;
+use super::own_store::OwnStore;
 use crate::settings::UpSettings;
 
 /// A cluster that is about to be shared, which there is none of here.
@@ -28,7 +29,7 @@ impl Prepared {
     #[expect(clippy::unused_async, reason = "the other build writes to the store")]
     pub(super) async fn open(
         self,
-        _: &EmbeddedServer,
+        _: &OwnStore,
         _: SharedStore,
         _: &Keyspace,
         _: &UpSettings,

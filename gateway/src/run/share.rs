@@ -6,16 +6,17 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use engine::link::ClusterKey;
-use engine::store::{EmbeddedServer, SharedStore};
+use engine::store::SharedStore;
 use qrcode::QrCode;
 use qrcode::render::unicode;
 use schema::{ClusterName, Keyspace};
 
 use super::RunError;
+use super::own_store::OwnStore;
 use crate::settings::{ShareSettings, UpSettings};
 use crate::share::{
     Announcement, Announcer, Authority, AuthorityPin, ClusterFolder, JoinToken, ShareListener, SharedPort, Sharing,
-    add, ensure_cluster_key, note_address, socket_text,
+    StoreService, add, ensure_cluster_key, note_address, socket_text,
 };
 
 /// Time for which the token that `baton up --share` prints is valid.
@@ -74,7 +75,7 @@ impl Prepared {
     /// Opens the shared port, and prints the line for other machines with a new token.
     pub(super) async fn open(
         self,
-        server: &EmbeddedServer,
+        own: &OwnStore,
         store: SharedStore,
         keyspace: &Keyspace,
         settings: &UpSettings,
@@ -86,7 +87,10 @@ impl Prepared {
         let token = token.map_err(|cause| RunError::Io { doing: "make a token", cause })?;
         add(&*store, keyspace, &token, Some(TOKEN_TTL)).await?;
         note_address(&folder, &address)?;
-        let service = server.service();
+        let service = match own {
+            OwnStore::Embedded(server) => StoreService::Embedded(server.service()),
+            OwnStore::Etcd(etcd) => StoreService::At(etcd.address()),
+        };
         let sharing = Sharing { authority, cluster_key, store, keyspace: keyspace.clone(), service };
         let names = [host];
         let port = listener.serve(sharing, &names).map_err(|reason| RunError::Certificate { reason })?;

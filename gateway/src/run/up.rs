@@ -9,9 +9,8 @@ use engine::core::PipelineError;
 use engine::generate::Pipeline;
 use engine::membership::{Publisher, admit, read_view};
 use engine::report;
-use engine::store::{EmbeddedServer, EtcdAccess, EtcdStore, MemoryStore, SharedStore};
+use engine::store::{EtcdAccess, EtcdStore, SharedStore};
 use schema::Keyspace;
-use tokio::net::TcpListener;
 use tracing::{info, warn};
 
 use super::RunError;
@@ -19,13 +18,14 @@ use super::children::Children;
 use super::gateway_server::{GatewayParts, GatewayServer, listen};
 use super::load_bar::{LOOK_INTERVAL, LoadBar};
 use super::model::{Served, agree, fetch};
+use super::own_store::OwnStore;
 use super::reasons::Reasons;
 use super::share::{self, Prepared};
 use super::stop::Stop;
 use crate::http::{TlsFiles, TlsSource};
 use crate::models;
 use crate::running::{RunningFolder, UpLock, UpRecord};
-use crate::settings::{HttpSettings, UpSettings};
+use crate::settings::{HttpSettings, OwnStoreSettings, UpSettings};
 
 /// Time for running requests to finish after the order to stop: Ctrl-C must end everything in under two seconds.
 const DRAIN_TIME: Duration = Duration::from_millis(500);
@@ -39,7 +39,8 @@ pub async fn up(mut settings: UpSettings) -> Result<(), RunError> {
     let mut lock = enter(&settings);
     // The model is fetched before the start time is taken, because fetching may take minutes. A store that is new and a
     // start that names no model mean the default one.
-    let is_new = settings.etcd.is_none() && settings.share.is_none();
+    let keeps_store = settings.share.is_some() || settings.own_store != OwnStoreSettings::Embedded;
+    let is_new = settings.etcd.is_none() && !keeps_store;
     if is_new || settings.model.model.is_some() {
         let Some(()) = fetch_model(&mut settings, &stop).await? else { return Ok(()) };
     }
@@ -49,10 +50,10 @@ pub async fn up(mut settings: UpSettings) -> Result<(), RunError> {
     if let Some((certificate, fingerprint)) = listener.certificate() {
         print_line(&format!("https with the certificate {}\n  SHA-256 {fingerprint}", certificate.display()));
     }
-    let (embedded, access) = open_store(&settings, prepared.as_ref().map(Prepared::store).as_deref()).await?;
+    let (own_store, access) = open_store(&settings, prepared.as_ref().map(Prepared::store).as_deref()).await?;
     let store: SharedStore = Arc::new(EtcdStore::open(&access).await?);
     let etcd = access.endpoints;
-    if let (Some(lock), Some(_)) = (&mut lock, &embedded)
+    if let (Some(lock), Some(_)) = (&mut lock, &own_store)
         && let Err(error) = lock.note_store(&etcd)
     {
         warn!(%error, "`baton stop` will not know which other machines have stages");
@@ -63,8 +64,8 @@ pub async fn up(mut settings: UpSettings) -> Result<(), RunError> {
     if settings.model.model.is_none() && read_view(&store, &keyspace, key.as_ref()).await?.model.is_none() {
         let Some(()) = fetch_model(&mut settings, &stop).await? else { return Ok(()) };
     }
-    let mut shared = match (prepared, &embedded) {
-        (Some(prepared), Some(server)) => Some(prepared.open(server, store.clone(), &keyspace, &settings).await?),
+    let mut shared = match (prepared, &own_store) {
+        (Some(prepared), Some(own)) => Some(prepared.open(own, store.clone(), &keyspace, &settings).await?),
         _ => None,
     };
     let Some(served) = agree(&store, &keyspace, &settings.model, &settings.cache, &stop).await? else { return Ok(()) };
@@ -112,8 +113,8 @@ pub async fn up(mut settings: UpSettings) -> Result<(), RunError> {
     if let Some(shared) = shared {
         shared.close().await;
     }
-    if let Some(embedded) = embedded {
-        embedded.shutdown().await;
+    if let Some(own_store) = own_store {
+        own_store.shutdown().await;
     }
     outcome
 }
@@ -173,26 +174,15 @@ async fn fetch_model(settings: &mut UpSettings, stop: &Stop) -> Result<Option<()
     Ok(Some(()))
 }
 
-/// The store to use: the configured one, or an embedded one, which is kept in `file` if there is one.
-async fn open_store(
-    settings: &UpSettings,
-    file: Option<&Path>,
-) -> Result<(Option<EmbeddedServer>, EtcdAccess), RunError> {
+/// The store to use: the configured one, or one of this process, which is kept in `file` if it is embedded and there is
+/// one.
+async fn open_store(settings: &UpSettings, file: Option<&Path>) -> Result<(Option<OwnStore>, EtcdAccess), RunError> {
     if let Some(etcd) = &settings.etcd {
         return Ok((None, etcd.clone()));
     }
-    let mut address = settings.store_listen;
-    let mut bound = TcpListener::bind(address).await;
-    if bound.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::AddrInUse) {
-        print_line(&format!("port {} is taken, so the store gets another", address.port()));
-        address.set_port(0);
-        bound = TcpListener::bind(address).await;
-    }
-    let refused = |cause| RunError::Listen { what: "the embedded store", address, flag: "--store-listen", cause };
-    let store = file.map_or_else(|| Ok(MemoryStore::new()), MemoryStore::open)?;
-    let server = EmbeddedServer::serve(bound.map_err(refused)?, store).map_err(refused)?;
-    let url = server.url();
-    Ok((Some(server), EtcdAccess::plain(&[url])))
+    let store = OwnStore::open(settings, file).await?;
+    let access = store.access();
+    Ok((Some(store), access))
 }
 
 /// Prints that the cluster is ready and that processes have ended, until the order to stop.
@@ -299,7 +289,7 @@ fn print_reason(reasons: &mut Reasons) {
 }
 
 /// Prints a line for people, and logs its beginning for `baton logs`. A closed stdout is no reason to stop serving.
-fn print_line(line: &str) {
+pub(super) fn print_line(line: &str) {
     info!("{}", line.lines().next().unwrap_or_default());
     let _ = writeln!(std::io::stdout(), "{line}");
 }

@@ -25,12 +25,12 @@ pub use etcd::EtcdSettingsError;
 pub use file::{FileError, FileOptions};
 pub use options::{
     ApiKeyOptions, ClusterOptions, ComputeOptions, GatewayOptions, GlobalOptions, LogFormat, MemberOptions,
-    ModelOptions, NetworkOptions, SharedOptions, StageOptions, Switch, UpGroups, UpOptions,
+    ModelOptions, NetworkOptions, SharedOptions, StageOptions, StoreKind, Switch, UpGroups, UpOptions,
 };
 pub use otlp::OtlpEndpoint;
 pub use resolved::{
     ClusterSettings, ComputeSettings, GatewaySettings, HttpSettings, KvSize, MemberSettings, ModelSettings,
-    SettingsError, ShareSettings, StageSettings, UpSettings, defaults,
+    OwnStoreSettings, SettingsError, ShareSettings, StageSettings, UpSettings, defaults,
 };
 pub(crate) use resolved::{KV_TOKENS_MAX, cache};
 pub use secret::{SecretError, SecretText};

@@ -212,7 +212,11 @@ options! {
         /// Number of stage processes to start, 1 to 64 [default: 2]
         #[arg(long, env = "BATON_STAGES", value_name = "N")]
         stages: u32,
-        /// Address of the embedded store if --etcd is not given, loopback only [default: 127.0.0.1:2379]
+        /// Store to start if --etcd is not given: embedded, or etcd for this machine's own, which is started again when
+        /// it ends and keeps its data in ~/.local/state/baton/clusters [default: embedded]
+        #[arg(long, env = "BATON_STORE", value_name = "STORE", hide_possible_values = true)]
+        store: StoreKind,
+        /// Address of that store, loopback only [default: 127.0.0.1:2379]
         #[arg(long, env = "BATON_STORE_LISTEN", value_name = "ADDR")]
         store_listen: SocketAddr,
         /// Let other machines join with one line, which is printed: at this machine's address and port 7946 or the next
@@ -306,6 +310,16 @@ impl LogFormat {
             Self::Json => "json",
         }
     }
+}
+
+/// The store that `baton up` starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StoreKind {
+    /// The one in its own process.
+    Embedded,
+    /// A real etcd of one member.
+    Etcd,
 }
 
 /// A setting that is on or off.

@@ -17,7 +17,7 @@ use super::etcd::{self, EtcdSettingsError};
 use super::host;
 use super::options::{
     ApiKeyOptions, ClusterOptions, ComputeOptions, GatewayOptions, GlobalOptions, LogFormat, MemberOptions,
-    ModelOptions, SharedOptions, StageOptions, Switch, UpGroups, device_word,
+    ModelOptions, SharedOptions, StageOptions, StoreKind, Switch, UpGroups, device_word,
 };
 use super::secret::{SecretError, read_key};
 use crate::http::{
@@ -72,6 +72,8 @@ pub mod defaults {
     pub const STORE_LISTEN: &str = "127.0.0.1:2379";
     /// `[network] discovery`: on, because only a shared cluster is announced, and a token decides who joins which.
     pub const DISCOVERY: super::Switch = super::Switch::On;
+    /// `[up] store`: the one that needs nothing installed.
+    pub const STORE: super::StoreKind = super::StoreKind::Embedded;
     /// `[up] restart`: on, because nobody else starts these processes again.
     pub const RESTART: super::Switch = super::Switch::On;
 }
@@ -218,20 +220,34 @@ pub struct ShareSettings {
     pub announces: bool,
 }
 
+/// The store that `baton up` starts if it is to join no other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OwnStoreSettings {
+    /// The embedded one.
+    Embedded,
+    /// A real etcd.
+    Etcd {
+        /// The folder of its data.
+        folder: PathBuf,
+    },
+}
+
 /// Settings of `baton up`.
 #[derive(Debug, Clone)]
 pub struct UpSettings {
     /// The cluster's name.
     pub cluster: ClusterName,
-    /// The way to the store to join. `None` starts the embedded store.
+    /// The way to the store to join. `None` starts one.
     pub etcd: Option<EtcdAccess>,
+    /// The store to start then.
+    pub own_store: OwnStoreSettings,
     /// The settings that it comes from, for the stage processes.
     pub cluster_options: ClusterOptions,
     /// Present if other machines may join.
     pub share: Option<ShareSettings>,
     /// The folder of this user's state, if there is one.
     pub state: Option<PathBuf>,
-    /// Address of the embedded store. Loopback.
+    /// Address of the store that is started. Loopback.
     pub store_listen: SocketAddr,
     /// Settings of the processes as members.
     pub member: MemberSettings,
@@ -315,8 +331,8 @@ pub enum SettingsError {
     NoTls,
     /// Other machines could use the embedded store.
     #[error(
-        "the embedded store is to listen on {found}: expected a loopback address, other machines need a real etcd \
-         (--etcd)"
+        "the store is to listen on {found}: expected a loopback address, other machines join by --share, or use a \
+         real etcd (--etcd)"
     )]
     StoreListen {
         /// The given address.
@@ -359,8 +375,14 @@ pub enum SettingsError {
     /// The store that other machines are to share is not this process's.
     #[error("share is given beside etcd: expected one of them, because machines join an etcd by its own address")]
     ShareWithEtcd,
-    /// There is no folder for the files of a shared cluster.
-    #[error("there is no folder for the files of a shared cluster: expected HOME or XDG_STATE_HOME to be set")]
+    /// A store is to be started, and another one to be joined.
+    #[error(
+        "store is etcd beside the addresses of an etcd (--etcd): expected one of them, because it starts an etcd of \
+         this machine's own"
+    )]
+    StoreWithEtcd,
+    /// There is no folder for the files of a cluster.
+    #[error("there is no folder for the files of a cluster: expected HOME or XDG_STATE_HOME to be set")]
     State,
     /// The store cannot be reached as the settings say.
     #[error("cannot use the settings of the store")]
@@ -648,6 +670,7 @@ impl UpSettings {
             share,
             state: environment.state.clone(),
             etcd: Some(etcd::access(&cluster, environment)?).filter(|_| cluster.etcd.is_some()),
+            own_store: own_store(up.store, &cluster, environment)?,
             cluster_options: cluster,
             store_listen,
             member: MemberSettings::new(member, environment)?,
@@ -739,6 +762,23 @@ fn share(
     let state = environment.state.clone().ok_or(SettingsError::State)?;
     let host = host.as_ref().map(|host| host.as_str().to_owned());
     Ok(Some(ShareSettings { host, port: *port, state, announces }))
+}
+
+/// The store to start. Its files lie beside those of a shared cluster.
+fn own_store(
+    given: Option<StoreKind>,
+    cluster: &ClusterOptions,
+    environment: &Environment,
+) -> Result<OwnStoreSettings, SettingsError> {
+    match given.unwrap_or(defaults::STORE) {
+        StoreKind::Embedded => Ok(OwnStoreSettings::Embedded),
+        StoreKind::Etcd if cluster.etcd.is_some() => Err(SettingsError::StoreWithEtcd),
+        StoreKind::Etcd => {
+            let state = environment.state.as_ref().ok_or(SettingsError::State)?;
+            let name = ClusterSettings::name(cluster);
+            Ok(OwnStoreSettings::Etcd { folder: state.join("clusters").join(name.as_str()).join("etcd") })
+        }
+    }
 }
 
 fn constant(address: &str) -> SocketAddr {

@@ -1,7 +1,7 @@
 //! Sharing a cluster with other machines: its own authority, the shared port, tokens, the side that joins, and how the
 //! two find each other.
 //!
-//! The shared port serves the embedded store's API to members over mutual TLS, and lets machines with a token in. What
+//! The shared port serves the store's API to members over mutual TLS, and lets machines with a token in. What
 //! stages and gateways do with the store is not known here.
 
 mod authority;
@@ -19,7 +19,7 @@ pub use discovery::{Announcement, Announcer, DiscoveryError, addresses_of, list 
 pub use folder::{ClusterFolder, FolderError};
 pub use joining::{JoinError, Membership, join, kept, kept_pin, own_address, socket_text};
 pub(crate) use limits::PORT;
-pub use port::{ShareListener, SharedPort, Sharing};
+pub use port::{ShareListener, SharedPort, Sharing, StoreService};
 pub use protocol::Refusal;
 pub use token::{AuthorityPin, JoinToken, Secret, TokenError, hex_pin};
 pub use tokens::TokenStoreError;

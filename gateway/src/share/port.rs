@@ -7,6 +7,7 @@ use std::sync::Arc;
 use engine::link::ClusterKey;
 use engine::store::{EmbeddedService, SharedStore, accept};
 use schema::Keyspace;
+use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream, lookup_host};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
@@ -32,7 +33,16 @@ pub struct Sharing {
     /// The cluster's keys.
     pub keyspace: Keyspace,
     /// The store's API.
-    pub service: EmbeddedService,
+    pub service: StoreService,
+}
+
+/// The store behind the shared port.
+#[derive(Debug)]
+pub enum StoreService {
+    /// The embedded one.
+    Embedded(EmbeddedService),
+    /// An etcd without TLS at an address of this machine, to which all bytes go through.
+    At(SocketAddr),
 }
 
 /// The open port. Dropping it closes it and all its connections.
@@ -150,8 +160,30 @@ async fn serve(
     }
     drop(place);
     match members.try_acquire_owned() {
-        Ok(_place) => sharing.service.serve(stream).await,
+        Ok(_place) => sharing.service.serve(stream, peer).await,
         Err(_) => debug!(%peer, "a member's connection refused: too many"),
+    }
+}
+
+// === impl StoreService ===
+
+impl StoreService {
+    /// Serves one member until either side closes the connection.
+    async fn serve(&self, mut stream: TlsStream<TcpStream>, peer: SocketAddr) {
+        let etcd = match self {
+            Self::Embedded(service) => return service.serve(stream).await,
+            Self::At(address) => TcpStream::connect(address).await,
+        };
+        let passed = match etcd {
+            Ok(mut etcd) => {
+                let _ = etcd.set_nodelay(true);
+                copy_bidirectional(&mut stream, &mut etcd).await.map(drop)
+            }
+            Err(error) => Err(error),
+        };
+        if let Err(error) = passed {
+            debug!(%peer, %error, "a member's connection to etcd ended");
+        }
     }
 }
 

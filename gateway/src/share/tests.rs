@@ -41,7 +41,7 @@ impl Shared {
             cluster_key: key.clone(),
             store: Arc::new(server.store()),
             keyspace: Keyspace::new(&cluster),
-            service: server.service(),
+            service: StoreService::Embedded(server.service()),
         };
         let listener = ShareListener::bind("127.0.0.1", 0, false).await.unwrap();
         let address = listener.address().to_string();
