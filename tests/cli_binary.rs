@@ -224,8 +224,8 @@ fn a_probe_measures_every_format_in_half_a_second() {
         assert!(speed["bytes_per_second"].as_u64() > Some(0), "{format}: {speed}");
         assert!(speed["multiplications_per_second"].as_u64() > Some(0), "{format}: {speed}");
     }
-    // Half a second plus the start of a process, and as much again for a busy machine.
-    assert!(took < std::time::Duration::from_millis(1500), "{took:?}");
+    // Half a second plus the start of a process, and several times as much for a busy machine.
+    assert!(took < std::time::Duration::from_secs(5), "{took:?}");
     let (code, stdout, _) = run(baton(home.path()).args(["probe", "--threads", "1"]));
     // Three lines stand above the formats.
     assert_eq!((code, stdout.lines().count()), (Some(0), 3 + formats), "{stdout}");
