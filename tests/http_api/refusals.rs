@@ -27,7 +27,7 @@ async fn still_serves(server: &RunningServer) {
 #[tokio::test]
 async fn bodies_that_are_not_a_json_object_are_refused_with_the_position() {
     let server = start_default_server().await;
-    let deep = [b"{\"messages\":".to_vec(), b"[".repeat(100_000)].concat();
+    let deep = [b"{\"messages\":".to_vec(), b"[".repeat(10_000)].concat();
     let bodies: &[&[u8]] = &[
         b"",
         b"{",
@@ -50,6 +50,13 @@ async fn bodies_that_are_not_a_json_object_are_refused_with_the_position() {
         assert_eq!(refused(&answer, 400).1, "invalid_json", "{}", answer.text());
         let message = answer.json()["error"]["message"].to_string();
         assert!(message.contains("line 1 column"), "{message}");
+    }
+    // Parsed, each would take up to 144 times its bytes.
+    for (what, part, count) in [("lists and objects", "[],", 100_000), ("values", "1,", 600_000)] {
+        let body = format!("{{\"tools\": [{}1]}}", part.repeat(count));
+        let answer = ask(server.address, &post("/v1/chat/completions", body.as_bytes())).await;
+        assert_eq!(refused(&answer, 413).1, "request_too_large", "{what}");
+        assert!(answer.text().contains(what), "{}", answer.text());
     }
     for body in ["[]", "\"text\"", "5", "null", "true"] {
         let answer = ask(server.address, &post("/v1/completions", body.as_bytes())).await;
