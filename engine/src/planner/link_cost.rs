@@ -41,7 +41,8 @@ fn links_ps(model: &ModelRecord, candidates: &[Candidate], shards: &[Shard]) -> 
     holders().map(|stage| u128::from(stage.link_us) * MICROSECOND_PS).sum()
 }
 
-/// The best division among `candidates`. It may leave some out because of their links.
+/// The best division among `candidates`. It may leave some out because of their links. One that gives layers to a stage
+/// only to have one more micro-batch in flight is not looked for.
 ///
 /// # Errors
 /// Those of [`plan`] with all of them.
