@@ -243,7 +243,7 @@ mod tests {
             assert!((1_000_000..1 << 50).contains(&speed.bytes_per_second), "{format}: {speed:?}");
             assert!((1_000_000..1 << 50).contains(&speed.multiplications_per_second), "{format}: {speed:?}");
         }
-        // Other tests run at the same time, and some processors are emulated.
+        // Other tests run at the same time.
         assert!(took < 3 * BUSY_FACTOR * PROBE_TIME, "took {took:?}");
     }
 
