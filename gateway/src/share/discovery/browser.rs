@@ -27,7 +27,7 @@ impl Drop for Browser {
     }
 }
 
-/// The clusters that announce themselves, in the order of their names. Takes [`BROWSE_TIME`].
+/// The clusters that announce themselves, in the order of their names. Takes a second and a half.
 ///
 /// # Errors
 /// [`DiscoveryError`] if the system has no multicast.
