@@ -33,7 +33,6 @@ use std::path::PathBuf;
 
 pub use cache::{Access, Cache, Cached};
 pub use catalogue::{DEFAULT, Entry, HubOrigin, Origin, Package, catalogue};
-#[cfg(feature = "tls")]
 pub(crate) use checksum::hex;
 pub use elsewhere::OtherCaches;
 pub use error::ModelError;
