@@ -232,7 +232,7 @@ options! {
 }
 
 options! {
-    /// How machines find each other.
+    /// The search of machines for each other.
     NetworkOptions {
         /// Announce shared clusters on the local network, and look for them there (multicast DNS): on or off
         /// [default: on]
