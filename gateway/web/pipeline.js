@@ -140,12 +140,12 @@ export class Pipeline {
       this.#segments.set(stage.name, { rect, busy, title, room, texts });
       parts.push(group);
       const right = stages[at + 1];
-      if (right && canPin) this.#addHandle(stage, right, scale, width, total);
+      if (right && canPin) this.#addHandle(stage, right, width, total);
     });
     this.#svg.replaceChildren(...parts);
   }
 
-  #addHandle(left, right, scale, width, total) {
+  #addHandle(left, right, width, total) {
     const [min, max] = [left.layers[0] + 1, right.layers[1] - 1];
     let layer = left.layers[1];
     const handle = el("div", {
@@ -161,7 +161,8 @@ export class Pipeline {
     handle.append(bubble);
     const show = (value) => {
       layer = Math.min(max, Math.max(min, value));
-      handle.style.left = `${scale(layer)}px`;
+      // A share of the box, so that a handle stays inside while the box changes its width.
+      handle.style.left = `${(layer / total) * 100}%`;
       setAttribute(handle, "aria-valuenow", layer);
       const [before, after] = [layers([left.layers[0], layer]), layers([layer, right.layers[1]])];
       bubble.textContent = `${left.name} ${before} │ ${right.name} ${after}`;

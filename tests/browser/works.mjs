@@ -155,10 +155,15 @@ async function pinByKeyboard(page, url) {
   await page.keyboard.press("ArrowRight");
   same("an arrow moves the boundary", await handle.getAttribute("aria-valuenow"), String(layer + 1));
   await page.keyboard.press("Enter");
-  await until("Enter previews it", async () => /The store will hold/.test(await text(page, "#pin-preview")));
+  await until("Enter previews it", async () =>
+    (await text(page, "#pin-preview")).includes(`{"layers":[0,${layer + 1}]}`),
+  );
   await page.keyboard.press("Escape");
-  same("Escape writes nothing", (await json(`${url}/distributed/status`)).pins, []);
-  same("and the boundary is where it was", await handle.getAttribute("aria-valuenow"), String(layer));
+  await until(
+    "Escape puts the boundary where it was",
+    async () => (await handle.getAttribute("aria-valuenow")) === String(layer),
+  );
+  same("and writes nothing", (await json(`${url}/distributed/status`)).pins, []);
 }
 
 /** Writes that the server must refuse, as programs and pages of others send them. */
@@ -389,6 +394,7 @@ async function shape({ url, browser }) {
         );
         console.log(`    of any weight: ${violations.length}`);
         await page.setViewportSize({ width: 375, height: 760 });
+        await frame(page);
         const wide = await page.evaluate(
           () => document.documentElement.scrollWidth - document.documentElement.clientWidth,
         );
@@ -414,6 +420,11 @@ async function drawn(browser, url, count) {
     server.close();
   }
   return median;
+}
+
+/** Waits until the page has drawn what changed: the second frame comes after the first is shown. */
+function frame(page) {
+  return page.evaluate(() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))));
 }
 
 /** Draws one answer, so that axe sees all of the chat. */
