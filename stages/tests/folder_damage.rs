@@ -420,7 +420,7 @@ fn an_index_that_does_not_fit_its_files_is_refused() {
             |index, _| index["weight_map"]["x"] = json!("../../etc/passwd"),
             &["weight_map of \"x\": expected the name of a file in the same folder, found \"../../etc/passwd\""],
         ),
-        ("a number", |index, _| index["weight_map"]["x"] = json!(1), &["weight_map of \"x\"", "found 1"]),
+        ("a number", |index, _| index["weight_map"]["x"] = json!(1), &["weight_map of \"x\"", "integer `1`"]),
         (
             "a missing file",
             |_, path| std::fs::remove_file(path.join("model-00002-of-00002.safetensors")).unwrap(),

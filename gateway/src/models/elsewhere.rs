@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use serde_json::Value as Json;
+use stages::safetensors::SafetensorsIndex;
 
 use super::cache::{Cache, Cached};
 use super::choice::{self, Choice};
@@ -15,8 +15,6 @@ use super::source::{HubFile, HubRepository};
 const DEPTH_MAX: usize = 4;
 /// Maximum number of files of a repository that are looked at.
 const FILES_MAX: usize = 10_000;
-/// Longest list of files of a folder that is read, in bytes.
-const INDEX_BYTES_MAX: u64 = 64 << 20;
 
 /// Folders of other programs.
 #[derive(Debug, Clone, Default)]
@@ -118,17 +116,13 @@ fn hub_repository(path: &Path) -> Option<String> {
 
 /// True if all files that the folder's list names are there. A folder without a list has one file of weights.
 fn is_complete(folder: &Path) -> bool {
-    let path = folder.join("model.safetensors.index.json");
+    let path = folder.join(SafetensorsIndex::NAME);
     let Ok(metadata) = fs::metadata(&path) else { return folder.join("model.safetensors").is_file() };
-    if metadata.len() > INDEX_BYTES_MAX {
+    if metadata.len() > SafetensorsIndex::BYTES_MAX {
         return false;
     }
-    let index: Option<Json> = fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-    let files = index.as_ref().and_then(|index| index["weight_map"].as_object());
-    files.is_some_and(|files| {
-        let names: BTreeSet<&str> = files.values().filter_map(Json::as_str).collect();
-        !names.is_empty() && names.iter().all(|name| folder.join(name).is_file())
-    })
+    let index = fs::read(&path).ok().and_then(|bytes| SafetensorsIndex::parse(&bytes).ok());
+    index.is_some_and(|index| index.files().iter().all(|name| folder.join(name).is_file()))
 }
 
 /// The files below `folder` by their paths in it, sorted.
@@ -229,7 +223,7 @@ mod tests {
         let machine = machine(&[&format!("{place}/config.json"), &format!("{place}/a.safetensors")], &[]);
         let folder = machine.0.path().join("hub").join(place);
         assert_eq!(resolved("hf:o/f", &machine), None, "it has no weights");
-        let index = |map: &str| fs::write(folder.join("model.safetensors.index.json"), map).unwrap();
+        let index = |map: &str| fs::write(folder.join(SafetensorsIndex::NAME), map).unwrap();
         index(r#"{"weight_map": {"x": "a.safetensors", "y": "b.safetensors"}}"#);
         assert_eq!(resolved("hf:o/f", &machine), None, "b.safetensors is missing");
         index("not JSON");

@@ -3,16 +3,14 @@
 //! A header is written to the start of a file of the model's own length in a folder of its own, the rest of which takes
 //! no room on the disk. So the header is read there, and checked, as that of a model on this machine.
 
-use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use serde_json::Value as Json;
 use stages::gguf::Extent;
-use stages::safetensors;
+use stages::safetensors::{SafetensorsHeader, SafetensorsIndex};
 use tempfile::TempDir;
 
 use super::cache::Cache;
@@ -33,16 +31,15 @@ const STEP_BYTES_MAX: u64 = 4 << 20;
 const GGUF_HEADER_BYTES_MAX: u64 = 128 << 20;
 /// Longest file, in bytes: as long as a file may be on usual file systems, and eight times the largest known model.
 const FILE_BYTES_MAX: u64 = 16 << 40;
-/// Longest configuration, and longest list of a folder's files, in bytes.
+/// Longest configuration, in bytes.
 const CONFIG_BYTES_MAX: u64 = 4 << 20;
-const INDEX_BYTES_MAX: u64 = 64 << 20;
 /// Maximum number of files of a model.
 const FILES_MAX: usize = 1024;
 /// Headers that are fetched at the same time.
 const AT_ONCE: usize = 8;
 /// Names of a folder's files.
 const CONFIG: &str = "config.json";
-const INDEX: &str = "model.safetensors.index.json";
+const INDEX: &str = SafetensorsIndex::NAME;
 
 /// The headers of a model, as files that have nothing else. Dropping it removes them.
 #[derive(Debug)]
@@ -226,11 +223,10 @@ impl Fetch<'_> {
         if !files.iter().any(|file| file == INDEX) {
             return self.all(&["model.safetensors".to_owned()], Self::safetensors);
         }
-        let index = self.hub_file(INDEX, INDEX_BYTES_MAX)?;
+        let index = self.hub_file(INDEX, SafetensorsIndex::BYTES_MAX)?;
         self.write(&self.file(INDEX), &index, index.len() as u64)?;
-        let list: Json = serde_json::from_slice(&index).map_err(|error| self.unusable(&self.file(INDEX), &error))?;
-        let places = list["weight_map"].as_object();
-        let named: BTreeSet<&str> = places.into_iter().flatten().filter_map(|(_, file)| file.as_str()).collect();
+        let list = SafetensorsIndex::parse(&index).map_err(|error| self.unusable(&self.file(INDEX), &error))?;
+        let named = list.files();
         if let Some(absent) = named.iter().find(|name| !files.iter().any(|file| file == *name)) {
             let expected = format!("files of {} only", self.repository);
             return Err(self.hub.wrong(&self.file(INDEX).to_string(), expected, format!("{absent:?}")));
@@ -244,7 +240,7 @@ impl Fetch<'_> {
         let mut piece = self.range(file, 0, 8)?;
         let length = <[u8; 8]>::try_from(piece.bytes.as_slice());
         let length = length.map_err(|_| self.hub.wrong(&file.to_string(), "8 bytes".to_owned(), "fewer".to_owned()))?;
-        let header = safetensors::SafetensorsHeader::extent(length, piece.file_bytes);
+        let header = SafetensorsHeader::extent(length, piece.file_bytes);
         let header = header.map_err(|error| self.unusable(file, &error))?;
         if header > 8 {
             piece.bytes.extend_from_slice(&self.range(file, 8, header - 8)?.bytes);

@@ -9,3 +9,6 @@ pub(super) const TENSORS_MAX: usize = 262_144;
 
 /// Maximum number of dimensions of a tensor. Those of language models have at most four.
 pub(super) const DIMENSIONS_MAX: usize = 8;
+
+/// Maximum number of files of a model: six times that of the largest known one.
+pub(super) const FILES_MAX: usize = 1024;

@@ -9,8 +9,10 @@
 mod dtype;
 mod error;
 mod header;
+mod index;
 mod limits;
 
 pub use dtype::Dtype;
 pub use error::SafetensorsError;
 pub use header::{SafetensorsHeader, StoredTensor};
+pub use index::SafetensorsIndex;

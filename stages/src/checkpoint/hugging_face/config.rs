@@ -94,25 +94,30 @@ impl Config {
 
 /// The JSON object in the file at `path`. `None` if there is no such file.
 pub(super) fn read_optional(path: &Path) -> Result<Option<Map<String, Json>>, OpenError> {
-    let failed = |cause| OpenError::Read { path: path.to_owned(), cause };
-    let wrong = |field: &str, expected: String, found: String| OpenError::Folder {
-        path: path.to_owned(),
-        field: field.to_owned(),
-        expected,
-        found,
-    };
-    match std::fs::metadata(path) {
-        Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(cause) => return Err(failed(cause)),
-        Ok(metadata) if metadata.len() > CONFIG_BYTES_MAX => {
-            let expected = format!("at most {CONFIG_BYTES_MAX} bytes");
-            return Err(wrong("file", expected, metadata.len().to_string()));
-        }
-        Ok(_) => {}
-    }
-    let bytes = std::fs::read(path).map_err(failed)?;
+    let Some(bytes) = read_bounded(path, CONFIG_BYTES_MAX)? else { return Ok(None) };
     let object = serde_json::from_slice(&bytes);
-    object.map(Some).map_err(|cause| wrong("file", "a JSON object".to_owned(), cause.to_string()))
+    object.map(Some).map_err(|cause| OpenError::Folder {
+        path: path.to_owned(),
+        field: "file".to_owned(),
+        expected: "a JSON object".to_owned(),
+        found: cause.to_string(),
+    })
+}
+
+/// The bytes of the file at `path`, which may be at most `bytes_max`. `None` if there is no such file.
+pub(super) fn read_bounded(path: &Path, bytes_max: u64) -> Result<Option<Vec<u8>>, OpenError> {
+    let failed = |cause| OpenError::Read { path: path.to_owned(), cause };
+    match std::fs::metadata(path) {
+        Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(cause) => Err(failed(cause)),
+        Ok(metadata) if metadata.len() > bytes_max => Err(OpenError::Folder {
+            path: path.to_owned(),
+            field: "file".to_owned(),
+            expected: format!("at most {bytes_max} bytes"),
+            found: metadata.len().to_string(),
+        }),
+        Ok(_) => std::fs::read(path).map(Some).map_err(failed),
+    }
 }
 
 /// A value on one line, cut to 96 characters.
