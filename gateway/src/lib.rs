@@ -9,6 +9,7 @@ pub mod drill;
 mod etcd_process;
 pub mod grammar;
 pub mod http;
+mod json_size;
 pub mod launchers;
 pub mod logs;
 pub mod models;

@@ -10,6 +10,7 @@ use serde::Serialize;
 use warp::reply::{Reply, Response};
 
 use super::limits::RETRY_AFTER_S;
+use crate::json_size::TooMuchJson;
 
 /// The response to a refused or failed request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -184,9 +185,9 @@ impl ApiError {
         Self { close: true, ..error }
     }
 
-    /// 413: the body has more of what `of` names than `most`.
-    pub(crate) fn too_many_in_body(of: &str, found: usize, most: usize) -> Self {
-        let message = format!("The body is too large: expected at most {most} {of}, found {found}.");
+    /// 413: parsed, the body would take too much memory.
+    pub(crate) fn too_much_json(error: &TooMuchJson) -> Self {
+        let message = format!("The body is too large: {error}.");
         let code = Some("request_too_large");
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "invalid_request_error", code, message)
     }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::json_size::JsonSize;
+
 /// Connections at once: as many streams as can run and wait, and the same number of idle connections. Each holds a
 /// socket and at most one body. At the cap, the server closes the connection that has been half open or idle for
 /// longest, and admits the new one.
@@ -27,10 +29,9 @@ pub(crate) const HEADERS_MAX: usize = 100;
 pub(crate) const BODY_TIME: Duration = Duration::from_secs(30);
 /// Bytes of a body: about 500,000 tokens of history, more than any context served here.
 pub(crate) const BODY_BYTES_MAX: usize = 4 << 20;
-/// Values in a body: as many tokens as [`BODY_BYTES_MAX`] holds of history. Parsed, each takes 72 bytes.
-pub(crate) const JSON_VALUES_MAX: usize = 512 << 10;
-/// Lists and objects in a body: those of a thousand messages with sixty parts each. Parsed, each takes 300 bytes.
-pub(crate) const JSON_LISTS_MAX: usize = 64 << 10;
+/// JSON of a body: as many values as tokens that [`BODY_BYTES_MAX`] holds of history, and the lists and objects of a
+/// thousand messages with sixty parts each.
+pub(crate) const JSON_MAX: JsonSize = JsonSize { values: 512 << 10, lists: 64 << 10 };
 /// Bytes above which a body counts as large: a chat of about ten thousand tokens is smaller.
 pub(crate) const LARGE_BODY_BYTES: usize = 64 << 10;
 /// Large bodies at once. Further ones wait, within their timeout, with the rest of their bytes unread. So all bodies

@@ -21,7 +21,6 @@ mod error;
 mod file_watch;
 mod generation;
 mod index;
-mod json_size;
 mod limits;
 mod live;
 mod llama_server;

@@ -6,7 +6,8 @@ use std::ops::RangeInclusive;
 use serde_json::{Map, Value};
 
 use super::error::{ApiError, cut};
-use super::json_size::JsonSize;
+use super::limits::JSON_MAX;
+use crate::json_size::JsonSize;
 
 /// The parameters of one JSON object of a request.
 #[derive(Debug, Clone)]
@@ -22,7 +23,7 @@ pub(crate) struct Params<'a> {
 /// A 400 with the position at which the JSON is broken, or with the type found instead of an object. A 413 if it has
 /// more values or lists than it may have.
 pub(crate) fn parse_object(body: &[u8]) -> Result<Map<String, Value>, ApiError> {
-    JsonSize::of(body).check()?;
+    JsonSize::of(body).within(JSON_MAX).map_err(|error| ApiError::too_much_json(&error))?;
     let parsed: Value = serde_json::from_slice(body).map_err(|error| {
         ApiError::bad_request("invalid_json", format!("We could not parse the JSON body of your request: {error}."))
     })?;

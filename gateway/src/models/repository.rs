@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use serde_json::Value as Json;
+use serde::Deserialize;
 
 use super::cache::Cache;
 use super::choice::{self, Choice};
@@ -18,6 +18,19 @@ const FILES_MAX: usize = 100_000;
 const LIST_BYTES_MAX: u64 = 64 << 20;
 /// Number of names that an error shows.
 const NAMES_SHOWN: usize = 12;
+
+/// What a hub says of a repository. Its other keys are not read: parsed, they could take many times their bytes.
+#[derive(Deserialize)]
+struct Listed {
+    #[serde(default)]
+    siblings: Vec<Sibling>,
+}
+
+/// A file of a repository.
+#[derive(Deserialize)]
+struct Sibling {
+    rfilename: String,
+}
 
 /// Fetches `file`, or all parts of the model that it is a part of, and returns its path.
 pub(super) fn fetch_file(file: &HubFile, cache: &Cache, progress: &mut dyn Progress) -> Result<PathBuf, ModelError> {
@@ -90,10 +103,9 @@ pub(super) fn list(repository: &HubRepository, hub: &HubReader) -> Result<Vec<St
     let name = repository.to_string();
     let path = format!("/api/models/{}/revision/main", repository.repository);
     let body = hub.api(&name, &path, LIST_BYTES_MAX)?;
-    let info: Json = serde_json::from_slice(&body)
+    let listed: Listed = serde_json::from_slice(&body)
         .map_err(|error| hub.wrong(&name, "a list of files in JSON".to_owned(), error.to_string()))?;
-    let siblings = info["siblings"].as_array().map(Vec::as_slice).unwrap_or_default();
-    Ok(usable(siblings.iter().filter_map(|file| file["rfilename"].as_str().map(str::to_owned))))
+    Ok(usable(listed.siblings.into_iter().map(|file| file.rfilename)))
 }
 
 /// The names of models among `files`, cut to a few.

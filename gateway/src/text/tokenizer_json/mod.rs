@@ -19,10 +19,14 @@ use serde_json::{Map, Value as Json};
 use stages::gguf::Metadata;
 
 use super::TextError;
+use crate::json_size::JsonSize;
 use kind::Kind;
 
 /// Largest accepted `tokenizer.json`, in bytes: eight times the largest in use.
 const TOKENIZER_BYTES_MAX: u64 = 256 << 20;
+/// JSON of a file: four times that of the largest in use, whose half a million merges are a list each. Parsed, so much
+/// takes 1.2 GB; files of that many bytes could take 36.
+const JSON_MAX: JsonSize = JsonSize { values: 8 << 20, lists: 2 << 20 };
 
 /// The files of a folder that a vocabulary is read from.
 #[derive(Debug, Default)]
@@ -51,6 +55,9 @@ impl FolderFiles {
             let path = folder.join(name);
             let Some(bytes) = read_file(&path)? else { return Ok(None) };
             let wrong = |cause: serde_json::Error| bad(format!("{}: expected a JSON object: {cause}", path.display()));
+            JsonSize::of(&bytes)
+                .within(JSON_MAX)
+                .map_err(|error| bad(format!("{}: {error} in the JSON", path.display())))?;
             serde_json::from_slice(&bytes).map(Some).map_err(wrong)
         };
         let Some(tokenizer) = object("tokenizer.json")? else {

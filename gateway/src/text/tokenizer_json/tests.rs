@@ -269,3 +269,12 @@ fn a_folder_without_a_tokenizer_is_refused_with_the_missing_file() {
     let found = FolderFiles::read(folder.path()).unwrap_err().to_string();
     assert!(found.contains("tokenizer.json: expected a JSON object"), "{found}");
 }
+
+#[test]
+fn a_file_of_nothing_but_lists_is_refused_before_it_is_parsed() {
+    let folder = tempfile::tempdir().unwrap();
+    let lists = format!(r#"{{"merges": [{}]}}"#, vec!["[]"; 2 << 20].join(","));
+    std::fs::write(folder.path().join("tokenizer.json"), lists).unwrap();
+    let found = FolderFiles::read(folder.path()).unwrap_err().to_string();
+    assert!(found.contains("expected at most 2097152 lists and objects, found 2097154 in the JSON"), "{found}");
+}
