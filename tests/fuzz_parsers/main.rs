@@ -9,6 +9,7 @@ mod allocator;
 mod damage;
 #[path = "../http_api/fuzz/mutator.rs"]
 mod mutator;
+mod records;
 mod targets;
 
 use std::collections::HashSet;
@@ -191,4 +192,9 @@ fn a_frame_is_decoded_or_refused() {
 #[test]
 fn a_set_of_experts_is_read_or_refused() {
     fuzz(targets::experts);
+}
+
+#[test]
+fn keys_and_values_of_a_cluster_are_read_and_planned_by_or_named() {
+    fuzz(records::records);
 }

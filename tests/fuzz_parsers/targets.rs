@@ -30,7 +30,7 @@ pub(crate) struct Target {
     /// The value in short, or the refusal.
     pub(crate) run: Box<dyn FnMut(&[Piece]) -> Result<String, String>>,
     /// Most bytes of memory for an input: so many, and so many for each of its bytes.
-    memory: (usize, usize),
+    pub(crate) memory: (usize, usize),
 }
 
 // === impl Target ===

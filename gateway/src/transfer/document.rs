@@ -9,8 +9,9 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::error::TransferError;
-use super::limits::{DOCUMENT_BYTES_MAX, SHOWN_BYTES_MAX};
+use super::limits::{DOCUMENT_BYTES_MAX, JSON_MAX, SHOWN_BYTES_MAX};
 use super::record::{check, is_brought_over};
+use crate::json_size::JsonSize;
 use crate::models::hex;
 
 /// The document's name for its kind.
@@ -102,6 +103,9 @@ impl ClusterDocument {
         if bytes.len() as u64 > DOCUMENT_BYTES_MAX {
             return Err(TransferError::Large);
         }
+        JsonSize::of(bytes)
+            .within(JSON_MAX)
+            .map_err(|error| TransferError::NotADocument { reason: error.to_string() })?;
         let no_document = |error: serde_json::Error| TransferError::NotADocument { reason: error.to_string() };
         let Head { format, version } = serde_json::from_slice(bytes).map_err(no_document)?;
         if format != FORMAT {
