@@ -7,6 +7,7 @@
 
 mod allocator;
 mod damage;
+mod link;
 #[path = "../http_api/fuzz/mutator.rs"]
 mod mutator;
 mod records;
@@ -197,4 +198,9 @@ fn a_set_of_experts_is_read_or_refused() {
 #[test]
 fn keys_and_values_of_a_cluster_are_read_and_planned_by_or_named() {
     fuzz(records::records);
+}
+
+#[test]
+fn a_peer_with_the_key_says_anything_and_others_are_served() {
+    fuzz(link::link);
 }
