@@ -11,6 +11,7 @@ mod link;
 #[path = "../http_api/fuzz/mutator.rs"]
 mod mutator;
 mod records;
+mod store;
 mod targets;
 
 use std::collections::HashSet;
@@ -203,4 +204,9 @@ fn keys_and_values_of_a_cluster_are_read_and_planned_by_or_named() {
 #[test]
 fn a_peer_with_the_key_says_anything_and_others_are_served() {
     fuzz(link::link);
+}
+
+#[test]
+fn a_client_of_the_embedded_store_sends_anything_and_others_are_served() {
+    fuzz(store::store);
 }
