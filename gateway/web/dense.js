@@ -1,6 +1,6 @@
 // The picture of a pipeline of very many stages: a canvas, since as many elements would cost more than they show.
 
-import { el, setAttribute } from "./dom.js";
+import { colourOf, el, setAttribute } from "./dom.js";
 import { layers } from "./units.js";
 
 const BAR_TOP = 30;
@@ -65,8 +65,7 @@ export class DensePipeline {
   }
 
   #readColours() {
-    const style = getComputedStyle(this.#canvas);
-    const of = (name) => style.getPropertyValue(name);
+    const of = (name) => colourOf(this.#canvas, name);
     const hosts = Array.from({ length: 8 }, (_, number) => of(`--h${number}`));
     return { gap: of("--raised"), bad: of("--bad"), busy: of("--c1"), hosts };
   }

@@ -42,6 +42,14 @@ export function setAttribute(element, name, value) {
   if (element.getAttribute(name) !== wanted) element.setAttribute(name, wanted);
 }
 
+/** The colour that a variable of the style sheet stands for at an element, as a canvas takes it. */
+export function colourOf(element, name) {
+  element.style.color = `var(${name})`;
+  const colour = getComputedStyle(element).color;
+  element.style.color = "";
+  return colour;
+}
+
 /** Calls `draw` once before the next frame, however often it is asked. */
 export function onFrame(draw) {
   let asked = false;

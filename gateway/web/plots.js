@@ -1,6 +1,6 @@
 // The series of the last 15 minutes as small plots.
 
-import { el, setText } from "./dom.js";
+import { colourOf, el, setText } from "./dom.js";
 import { clock, duration, number, percent } from "./units.js";
 
 /** Shortest and longest time that the plots show, in milliseconds: as long as there are figures for. */
@@ -115,13 +115,13 @@ class Plot {
       this.#canvas.height = Math.round(HEIGHT * ratio);
     }
     const context = this.#canvas.getContext("2d");
-    const style = getComputedStyle(this.#canvas);
+    const colour = (name) => colourOf(this.#canvas, name);
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     context.clearRect(0, 0, width, HEIGHT);
     const x = (t) => width - ((end - t) / span) * width;
     const y = (value) => HEIGHT - 4 - (Math.min(value, top) / top) * (HEIGHT - 22);
-    context.strokeStyle = style.getPropertyValue("--line");
-    context.fillStyle = style.getPropertyValue("--muted");
+    context.strokeStyle = colour("--line");
+    context.fillStyle = colour("--muted");
     context.font = "11px system-ui, sans-serif";
     context.lineWidth = 1;
     for (const share of [0, 0.5, 1]) {
@@ -132,15 +132,14 @@ class Plot {
     }
     context.fillText(known.length ? format(top) : "nothing yet", 0, 11);
     for (let line = lines.length - 1; line >= 0; line -= 1) {
-      const colour = style.getPropertyValue(lines[line][2]);
       const fill = stacked || (lines.length === 1 && !dots);
-      this.#drawLine(context, rows, values[line], { x, y, colour, dots, fill, stacked });
+      this.#drawLine(context, rows, values[line], { x, y, colour: colour(lines[line][2]), dots, fill, stacked });
     }
     const shown =
       this.#hover === undefined ? rows.length - 1 : nearest(rows, end - ((width - this.#hover) / width) * span);
     const row = rows[shown];
     if (row && this.#hover !== undefined) {
-      context.strokeStyle = style.getPropertyValue("--text");
+      context.strokeStyle = colour("--text");
       context.beginPath();
       context.moveTo(x(row[0]), 14);
       context.lineTo(x(row[0]), HEIGHT - 4);
