@@ -3,9 +3,9 @@
 //! Run with `BATON_WRITE_KEYS=1` to update the document after a record has changed.
 
 use schema::record::{
-    ClaimRecord, ClaimState, DeviceKind, EvictionRecord, ExpertSet, FormatSpeed, GatewayRecord, KeyMark, KvType,
-    MemoryUse, ModelRecord, Pin, PinStatus, Placement, Proof, Shard, Share, StageLoad, StageRecord, StartsRecord,
-    TokenRecord, TouchedExperts,
+    ClaimRecord, ClaimState, DeviceKind, EvictionRecord, ExpertSet, FormatSpeed, GatewayRecord, InterfaceKind, KeyMark,
+    KvType, MemoryUse, ModelRecord, NetworkInterface, Pin, PinStatus, Placement, Proof, Shard, Share, StageLoad,
+    StageRecord, StartsRecord, TokenRecord, TouchedExperts,
 };
 use schema::{ClaimId, ClusterName, Fingerprint, Generation, Key, Keyspace, LayerRange, Protocol, StageName};
 use serde::Serialize;
@@ -97,6 +97,11 @@ fn records() -> Vec<(String, String)> {
                 (format.to_owned(), FormatSpeed { bytes_per_second, multiplications_per_second })
             })
             .into(),
+        interface: Some(NetworkInterface {
+            name: "bridge0".to_owned(),
+            kind: InterfaceKind::Thunderbolt,
+            megabits_per_second: None,
+        }),
         link_us: 180,
         leaving: false,
         standby: Vec::new(),

@@ -3,8 +3,8 @@
 
 import { colourNumbers } from "./colours.js";
 import { el, setAttribute, setText } from "./dom.js";
-import { networkOf, placed } from "./pipeline.js";
-import { bytes, duration, layers, number, percent } from "./units.js";
+import { networkOf, placed, roundTrip } from "./pipeline.js";
+import { bytes, layers, number, percent } from "./units.js";
 
 const ROW_HEIGHT = 76;
 /** Rows that are drawn above and below the window. */
@@ -50,10 +50,12 @@ export class Machines {
   draw(state) {
     this.#state = state;
     const { cluster } = state;
-    const names = new Set(placed(cluster).map((stage) => stage.name));
+    const order = placed(cluster);
+    const names = new Set(order.map((stage) => stage.name));
     const others = Object.values(cluster.stages ?? {}).filter((stage) => !names.has(stage.name));
-    this.#stages = [...placed(cluster), ...others.sort((one, other) => one.name.localeCompare(other.name))];
+    this.#stages = [...order, ...others.sort((one, other) => one.name.localeCompare(other.name))];
     this.#state.scale = memoryScale(this.#stages.map((stage) => stage.memory ?? {}));
+    this.#state.next = new Map(order.map((stage, at) => [stage.name, order[at + 1]]));
     this.#state.numbers = colourNumbers(cluster.stages);
     this.table.setAttribute("aria-rowcount", this.#stages.length + 1);
     this.#viewport.classList.toggle("windowed", this.#stages.length > WHOLE_MAX);
@@ -147,7 +149,7 @@ class Row {
     );
   }
 
-  draw(stage, { cluster, loads, canPin, scale, numbers }) {
+  draw(stage, { cluster, loads, canPin, scale, numbers, next }) {
     setAttribute(this.element, "data-state", stage.state);
     setAttribute(this.dot, "class", `dot host-${numbers.get(stage.name)}`);
     setText(this.word, stage.reason && stage.state !== "serving" ? `${stage.state}: ${stage.reason}` : stage.state);
@@ -162,7 +164,7 @@ class Row {
     );
     this.#drawMemory(stage.memory ?? {}, scale);
     this.#drawWork(stage);
-    this.#drawLink(stage, cluster, loads);
+    this.#drawLink(stage, next.get(stage.name), loads);
     this.button.hidden = !canPin;
     const pin = cluster.pins?.[stage.name];
     setText(this.pinned, pin ? (pin.honoured === false ? "refused" : pinText(pin.pin)) : "");
@@ -213,11 +215,11 @@ class Row {
     );
   }
 
-  #drawLink(stage, cluster, loads) {
-    const trip = stage.link_us ? `RTT ${duration((stage.link_us * 2) / 1000)}` : "";
-    setText(this.link, [networkOf(stage.endpoint), trip].filter(Boolean).join(" · "));
+  #drawLink(stage, next, loads) {
+    setText(this.link, !stage.layers ? "" : next ? networkOf(next) : "gateway");
+    this.link.title = next?.endpoint ?? "";
     const rate = loads.of(stage.name);
-    setText(this.load, !rate ? "" : `sends ${bytes(Math.round(rate))}/s`);
+    setText(this.load, [roundTrip(stage), rate && `sends ${bytes(Math.round(rate))}/s`].filter(Boolean).join(" · "));
   }
 }
 

@@ -21,11 +21,21 @@ export function placed(cluster) {
   return stages.sort((one, other) => one.layers[0] - other.layers[0]);
 }
 
-/** The network that a stage's endpoint is reached by. */
-export function networkOf(endpoint) {
+/** What carries the frames to a stage: its interface as its system names it, in few words if `isBrief`. */
+export function networkOf({ endpoint, interface: found }, isBrief) {
   if (!endpoint) return "–";
-  const [scheme, rest] = endpoint.split("://");
-  return scheme === "ipc" ? "same machine" : `${scheme} ${rest ?? ""}`.trim();
+  if (endpoint.startsWith("ipc:")) return "same machine";
+  if (!found) return "unknown interface";
+  const kind = found.kind === "unknown" ? "" : found.kind === "wifi" ? "Wi-Fi" : found.kind;
+  if (isBrief) return kind || found.name;
+  const speed = found.megabits_per_second;
+  const rate = speed && (speed < 1000 ? `${speed} Mbit/s` : `${speed / 1000} Gbit/s`);
+  return [found.name, kind || "kind unknown", rate].filter(Boolean).join(" · ");
+}
+
+/** The time to the next stage and back, in words. */
+export function roundTrip(stage) {
+  return stage.link_us ? `RTT ${duration((stage.link_us * 2) / 1000)}` : "";
 }
 
 /** Bytes per second that stages have sent since their last reports, by name. */
@@ -96,7 +106,7 @@ export class Pipeline {
       [this.#shape, this.#width] = [shape, width];
       this.#build(stages, total, width, colourNumbers(cluster.stages), canPin);
     }
-    for (const stage of stages) this.#update(stage, loads);
+    stages.forEach((stage, at) => this.#update(stage, stages[at + 1], loads));
     const words =
       stages.length > 12 ? [] : stages.map((stage) => `${stage.name}: layers ${layers(stage.layers)}, ${stage.state}`);
     setAttribute(this.#svg, "aria-label", `${stages.length} stages hold ${total} layers. ${words.join("; ")}`);
@@ -201,7 +211,7 @@ export class Pipeline {
     this.#box.append(handle);
   }
 
-  #update(stage, loads) {
+  #update(stage, next, loads) {
     const segment = this.#segments.get(stage.name);
     if (!segment) return;
     setAttribute(segment.rect, "data-state", stage.state);
@@ -213,8 +223,8 @@ export class Pipeline {
     );
     if (segment.texts.link) {
       const rate = loads.of(stage.name);
-      const trip = stage.link_us ? `RTT ${duration((stage.link_us * 2) / 1000)}` : networkOf(stage.endpoint);
-      setText(segment.texts.link, rate ? `${trip} · ${bytes(Math.round(rate))}/s` : trip);
+      const parts = [next && networkOf(next, true), roundTrip(stage), rate && `${bytes(Math.round(rate))}/s`];
+      setText(segment.texts.link, parts.filter(Boolean).join(" · "));
     }
   }
 }

@@ -5,6 +5,14 @@ import http from "node:http";
 
 const HOSTS = ["mini-1", "mini-2", "studio", "attic", "rack-7", "den"];
 
+const INTERFACES = [
+  { name: "bridge0", kind: "thunderbolt" },
+  { name: "en0", kind: "ethernet", megabits_per_second: 10000 },
+  { name: "wlp2s0", kind: "wifi" },
+  { name: "eth0", kind: "unknown" },
+  undefined,
+];
+
 /** The state of a cluster of `count` stages. */
 export function state(count) {
   const stages = {};
@@ -31,6 +39,7 @@ export function state(count) {
         scratch_bytes: 0.1 * 2 ** 30,
         used: { rss_bytes: 1.9 * 2 ** 30, pss_bytes: 1.8 * 2 ** 30 },
       },
+      interface: INTERFACES[n % INTERFACES.length],
       link_us: 180 + n,
       tokens_per_second: 31.5,
       busy: 0.4,

@@ -4,11 +4,13 @@ use std::io;
 use std::net::IpAddr;
 use std::path::Path;
 
+use schema::record::NetworkInterface;
 use tokio::net::{TcpListener, UnixListener, lookup_host};
 use zeromq::{PullSocket, Socket, SocketRecv, ZmqError};
 
 use super::acceptor::{Acceptor, Gate};
 use super::endpoint::Endpoint;
+use super::interface;
 use super::key::ClusterKey;
 use super::message::Message;
 use super::runtime_dir::{self, PULL_SOCKET, RuntimeDir};
@@ -19,6 +21,8 @@ use super::{LinkError, Listen};
 pub struct Inbound {
     pull: PullSocket,
     endpoint: String,
+    /// The address at which other machines reach it.
+    address: Option<IpAddr>,
     _acceptor: Task,
     // Last, because fields are dropped in order: the sockets in the directory are closed before it is removed.
     _dir: RuntimeDir,
@@ -53,15 +57,22 @@ impl Inbound {
                 (Some(gate), endpoint)
             }
         };
+        let address = gate.as_ref().and_then(|gate| gate.listener.local_addr().ok()).map(|address| address.ip());
         let mut pull = PullSocket::new();
         pull.bind(&Endpoint::ipc(&inner)?.to_string()).await.map_err(|error| LinkError::Zeromq(error.to_string()))?;
         let acceptor = Task::spawn(Acceptor::new(listener, gate, inner).serve());
-        Ok(Self { pull, endpoint, _acceptor: acceptor, _dir: dir })
+        Ok(Self { pull, endpoint, address, _acceptor: acceptor, _dir: dir })
     }
 
     /// The endpoint at which peers reach this process: `ipc:///…/in.sock` or `tcp://host:port`.
     pub fn endpoint(&self) -> &str {
         &self.endpoint
+    }
+
+    /// The interface at which other machines reach this process. `None` if only this machine does, or the system does
+    /// not tell.
+    pub async fn interface(&self) -> Option<NetworkInterface> {
+        interface::of(self.address?).await
     }
 
     /// The next message from any peer. The messages of one connection come in the order in which they were sent. If a

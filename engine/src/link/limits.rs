@@ -38,6 +38,9 @@ pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// At most one log line about refused connections in this time. The next line gives the number of refusals between.
 pub const REFUSAL_LOG_EVERY: Duration = Duration::from_secs(1);
 
+/// Longest time that a process waits for macOS to list its network ports, once, before it joins.
+pub const PORTS_WAIT_MAX: Duration = Duration::from_secs(2);
+
 /// Connections served at once, local and remote together. A gateway receives from every stage, a stage from its
 /// predecessor and the gateways.
 pub const CONNECTIONS_MAX: usize = 128;

@@ -25,6 +25,7 @@ mod handshake_error;
 mod heartbeat;
 mod in_flight;
 mod inbound;
+mod interface;
 mod key;
 pub mod limits;
 mod message;

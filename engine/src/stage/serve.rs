@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use schema::frame::Frame;
-use schema::record::StageRecord;
+use schema::record::{NetworkInterface, StageRecord};
 use schema::{Keyspace, StageName};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -75,11 +75,12 @@ impl Stage {
         settings: StageSettings,
         views: watch::Receiver<Arc<ClusterView>>,
         inbound: Inbound,
+        interface: Option<NetworkInterface>,
         loader: Arc<dyn Loader>,
     ) -> Result<Self, StageError> {
         let (compute, done) = Compute::start(loader.clone()).map_err(StageError::Thread)?;
         let memory = MemorySampler::start(loader.clone()).map_err(StageError::Thread)?;
-        let record = StageRecord { endpoint: inbound.endpoint().to_owned(), ..loader.describe() };
+        let record = StageRecord { endpoint: inbound.endpoint().to_owned(), interface, ..loader.describe() };
         let view = views.borrow().clone();
         let setup = MemberSetup {
             keyspace: settings.keyspace.clone(),

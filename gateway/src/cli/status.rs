@@ -371,6 +371,7 @@ pub(super) mod tests {
             memory_total_bytes: 16 << 30,
             memory_budget_bytes: 8 << 30,
             speed: if host == "mini-1" { measured() } else { Speeds::new() },
+            interface: None,
             link_us: 0,
             leaving: false,
             standby: Vec::new(),

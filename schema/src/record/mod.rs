@@ -5,6 +5,7 @@
 mod claim;
 mod eviction;
 mod gateway;
+mod interface;
 mod kv;
 mod kv_kinds;
 mod membership;
@@ -21,6 +22,7 @@ mod touched_experts;
 pub use claim::{ClaimRecord, ClaimState};
 pub use eviction::EvictionRecord;
 pub use gateway::GatewayRecord;
+pub use interface::{InterfaceKind, NetworkInterface};
 pub use kv::{KvRoom, KvType, KvTypeError};
 pub use kv_kinds::{KV_BLOCK_TOKENS, KvBlocks, KvKinds};
 pub use membership::{KeyMark, Proof};

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::interface::NetworkInterface;
 use super::membership::Proof;
 use super::touched_experts::TouchedExperts;
 use crate::{LayerRange, Protocol};
@@ -53,6 +54,10 @@ pub struct StageRecord {
     /// Its measured speeds of multiplication. Empty until it has measured them, and on devices where it cannot.
     #[serde(default, skip_serializing_if = "Speeds::is_empty")]
     pub speed: Speeds,
+    /// The interface that has the address of its endpoint. `None` if only processes of this machine reach it, if the
+    /// system does not tell, and in the records of older stages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interface: Option<NetworkInterface>,
     /// One-way latency from it to the next stage, or to a gateway, in microseconds: half the time that a connection
     /// took to be made. 0 within a machine, and until it has made one.
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -174,6 +179,7 @@ impl StageRecord {
             memory_total_bytes: memory_bytes,
             memory_budget_bytes: memory_bytes,
             speed: Speeds::new(),
+            interface: None,
             link_us: 0,
             leaving: false,
             standby: Vec::new(),

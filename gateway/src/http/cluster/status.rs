@@ -7,8 +7,8 @@ use engine::report::{ClusterReport, StageReport};
 use engine::view::{ClusterView, Complaint, PinReport};
 use http::StatusCode;
 use schema::record::{
-    ClaimRecord, DeviceKind, GatewayRecord, KvType, MemoryUse, ModelRecord, Pin, Placement, Shard, Share, Speeds,
-    TouchedExperts,
+    ClaimRecord, DeviceKind, GatewayRecord, KvType, MemoryUse, ModelRecord, NetworkInterface, Pin, Placement, Shard,
+    Share, Speeds, TouchedExperts,
 };
 use schema::{Fingerprint, Generation, LayerRange, StageName};
 use serde::Serialize;
@@ -87,6 +87,9 @@ struct StageBody<'a> {
     experts: Option<ExpertReport>,
     kv: Option<KvBody>,
     speed: Option<&'a Speeds>,
+    /// The interface at which other machines reach it. Left out of a stage that only this machine reaches.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    interface: Option<&'a NetworkInterface>,
     link_us: Option<u32>,
     tokens_total: Option<u64>,
     tokens_per_second: Option<f64>,
@@ -267,6 +270,7 @@ impl<'a> StageBody<'a> {
             experts: load.and_then(|load| ExpertReport::of(&load.memory)),
             kv: claim.map(|claim| KvBody::new(claim, model)),
             speed: record.map(|record| &record.speed),
+            interface: record.and_then(|record| record.interface.as_ref()),
             link_us: record.map(|record| record.link_us),
             tokens_total: load.map(|load| load.tokens_total),
             tokens_per_second: load.map(|load| load.tokens_per_second),

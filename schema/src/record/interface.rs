@@ -1,0 +1,49 @@
+//! The network interface at which a stage takes frames.
+
+use serde::{Deserialize, Serialize};
+
+/// An interface of a machine, as its operating system describes it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkInterface {
+    /// Its name, such as `en0`.
+    pub name: String,
+    /// What carries its packets.
+    pub kind: InterfaceKind,
+    /// Its speed in Mbit/s. `None` if the system does not tell it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub megabits_per_second: Option<u32>,
+}
+
+/// What carries the packets of an interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum InterfaceKind {
+    /// A network card with a cable.
+    Ethernet,
+    /// A wireless network.
+    Wifi,
+    /// A Thunderbolt cable between two machines.
+    Thunderbolt,
+    /// A tunnel, such as WireGuard's.
+    Vpn,
+    /// Nothing: the machine itself.
+    Loopback,
+    /// The system does not tell, or a newer stage has written a kind that this version does not know.
+    #[serde(other)]
+    Unknown,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interface_reads_back_as_itself_and_a_kind_of_a_newer_version_is_unknown() {
+        let text = r#"{"name":"bridge0","kind":"thunderbolt","megabits_per_second":40000}"#;
+        let interface: NetworkInterface = serde_json::from_str(text).unwrap();
+        assert_eq!((interface.kind, interface.megabits_per_second), (InterfaceKind::Thunderbolt, Some(40_000)));
+        assert_eq!(serde_json::to_string(&interface).unwrap(), text);
+        let newer: NetworkInterface = serde_json::from_str(r#"{"name":"x0","kind":"laser","lanes":4}"#).unwrap();
+        assert_eq!((newer.kind, newer.megabits_per_second), (InterfaceKind::Unknown, None));
+    }
+}
