@@ -6,6 +6,7 @@ pub mod chat;
 pub mod cli;
 pub mod client;
 pub mod drill;
+mod error_chain;
 mod etcd_process;
 pub mod grammar;
 pub mod http;

@@ -1,11 +1,12 @@
 //! Output for people: results on stdout, errors on stderr.
 
 use std::error::Error;
-use std::fmt::Write as _;
 use std::io::{self, ErrorKind, Write};
 
 use schema::HumanBytes;
 use serde::Serialize;
+
+pub(super) use crate::error_chain::chain;
 
 /// Writes a result to stdout. A closed pipe (`baton models | head -1`) is not an error.
 pub(super) fn print(text: &str) -> io::Result<()> {
@@ -28,21 +29,6 @@ pub(super) fn print_error(error: &dyn Error, advice: Option<&str>) {
     let _ = writeln!(io::stderr(), "error: {}{advice}", chain(error));
 }
 
-/// An error and its causes in one line, outermost first.
-pub(super) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let message = error.to_string();
-        // Some errors already contain the text of their cause.
-        if !text.ends_with(&message) {
-            let _ = write!(text, ": {message}");
-        }
-        cause = error.source();
-    }
-    text
-}
-
 /// Replaces control characters, because text from other processes could control the terminal with them.
 pub(super) fn replace_control_chars(text: &str) -> String {
     text.chars().map(|letter| if letter.is_control() { '\u{fffd}' } else { letter }).collect()
@@ -61,18 +47,6 @@ pub(super) fn billions(rate: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn causes_follow_without_repetitions() {
-        #[derive(Debug, thiserror::Error)]
-        #[error("cannot start")]
-        struct Outer(#[source] Middle);
-        #[derive(Debug, thiserror::Error)]
-        #[error("request error: not found")]
-        struct Middle(#[source] io::Error);
-        let error = Outer(Middle(io::Error::other("not found")));
-        assert_eq!(chain(&error), "cannot start: request error: not found");
-    }
 
     #[test]
     fn control_characters_do_not_reach_the_terminal() {
