@@ -4,6 +4,7 @@ mod gpu_info;
 mod health;
 mod metrics;
 mod pins;
+mod sender;
 mod status;
 
 use std::sync::Arc;

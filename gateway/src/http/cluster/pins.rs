@@ -9,8 +9,7 @@ use bytes::Bytes;
 use engine::membership::{delete_pin, put_pin};
 use engine::store::{Committed, SharedStore};
 use engine::view::ClusterView;
-use http::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderName, ORIGIN};
-use http::{HeaderValue, StatusCode};
+use http::{HeaderMap, StatusCode};
 use schema::record::Pin;
 use schema::{Key, Keyspace, StageName};
 use serde::{Deserialize, Serialize};
@@ -18,13 +17,11 @@ use warp::Filter;
 use warp::filters::BoxedFilter;
 use warp::reply::{Reply, Response};
 
+use super::sender;
 use crate::http::app_state::AppState;
 use crate::http::error::{ApiError, json_response};
 use crate::http::page::{content, with_state};
-use crate::http::server::origin;
 use crate::placement_plan::{PlanDocument, assume_pin};
-
-const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// Writes pins into the cluster's store.
 #[derive(Clone)]
@@ -109,7 +106,7 @@ fn preview(state: &AppState, body: Result<Bytes, ApiError>) -> Result<Response, 
 }
 
 async fn write(state: &AppState, headers: &HeaderMap, body: Result<Bytes, ApiError>) -> Result<Response, ApiError> {
-    check_sender(headers)?;
+    sender::check(headers)?;
     let request = PinRequest::read(&body?)?;
     let Some(pins) = &state.pins else {
         let message = "This server takes no pins over HTTP: it was started with --web-pins off. Use `baton pin`.";
@@ -157,30 +154,6 @@ fn standing(view: &ClusterView, stage: &StageName) -> (Option<Pin>, Option<u64>)
     (pin.map(|pin| pin.value), pin.map(|pin| pin.mod_revision).or(unreadable))
 }
 
-/// Refuses what a page of another site could send: a browser says in `Sec-Fetch-Site` and `Origin` where a request
-/// comes from, and sends JSON to another site only if that allows it.
-fn check_sender(headers: &HeaderMap) -> Result<(), ApiError> {
-    let media_type = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    let media_type = media_type.split(';').next().unwrap_or_default().trim();
-    if !media_type.eq_ignore_ascii_case("application/json") {
-        let message = format!("Expected the header Content-Type: application/json, found {media_type:?}.");
-        return Err(ApiError::bad_request("invalid_content_type", message));
-    }
-    let is_same_site = headers.get(SEC_FETCH_SITE).is_none_or(|site| site == "same-origin" || site == "none");
-    let is_same_origin = headers.get(ORIGIN).is_none_or(|origin| is_own(origin, headers));
-    if is_same_site && is_same_origin {
-        return Ok(());
-    }
-    let message = "Only pages of this server may write pins: expected a request of the same origin.";
-    Err(ApiError::forbidden("origin_not_allowed", message))
-}
-
-/// True if the page came from the host that the request asks for.
-fn is_own(origin: &HeaderValue, headers: &HeaderMap) -> bool {
-    let text = |value: &HeaderValue| value.to_str().map(str::to_owned).unwrap_or_default();
-    headers.get(HOST).is_some_and(|host| origin::is_same(&text(origin), &text(host)))
-}
-
 // === impl PinRequest ===
 
 impl PinRequest {
@@ -206,33 +179,6 @@ impl PinRequest {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn checked(headers: &[(&str, &str)]) -> Result<(), &'static str> {
-        let mut request = http::Request::builder();
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        check_sender(request.body(()).unwrap().headers()).map_err(|error| error.code().unwrap())
-    }
-
-    #[test]
-    fn only_json_of_the_same_origin_or_of_no_browser_writes_pins() {
-        let json = ("content-type", "application/json; charset=utf-8");
-        let (host, own) = (("host", "mini-1:8100"), ("origin", "http://mini-1:8100"));
-        assert_eq!(checked(&[json]), Ok(()), "curl");
-        assert_eq!(checked(&[json, host, own, ("sec-fetch-site", "same-origin")]), Ok(()));
-        assert_eq!(checked(&[json, host, ("sec-fetch-site", "none")]), Ok(()));
-        for site in ["cross-site", "same-site", "nonsense"] {
-            assert_eq!(checked(&[json, host, ("sec-fetch-site", site)]), Err("origin_not_allowed"), "{site}");
-        }
-        for origin in ["http://mini-1:9000", "http://localhost:8100", "null", "http://evil.example"] {
-            assert_eq!(checked(&[json, host, ("origin", origin)]), Err("origin_not_allowed"), "{origin}");
-        }
-        for kind in ["text/plain", "application/x-www-form-urlencoded", ""] {
-            assert_eq!(checked(&[("content-type", kind), host, own]), Err("invalid_content_type"), "{kind}");
-        }
-        assert_eq!(checked(&[]), Err("invalid_content_type"));
-    }
 
     #[test]
     fn a_request_with_an_unknown_field_is_refused() {
