@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::limits::PORTS_WAIT_MAX;
 
-/// What Linux says about an interface below `/sys/class/net`.
+/// The facts that Linux gives about an interface below `/sys/class/net`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Sysfs {
     /// The type of its link (`ARPHRD_…`).

@@ -11,6 +11,7 @@ mod joining;
 mod limits;
 mod port;
 mod protocol;
+mod strangers;
 mod token;
 mod tokens;
 

@@ -1,5 +1,5 @@
 //! The shared port: TLS with the cluster's own authority. Whoever shows a member's certificate gets etcd's API; whoever
-//! shows none can join, and nothing else. Handshakes are bounded in time and number.
+//! shows none can join, and nothing else. Handshakes are bounded in time, and in number: one more closes the oldest.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use engine::store::{EmbeddedService, SharedStore, accept};
 use schema::Keyspace;
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream, lookup_host};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
@@ -17,8 +17,9 @@ use tokio_rustls::server::TlsStream;
 use tracing::{debug, info, warn};
 
 use super::authority::{Authority, JOIN_PROTOCOL, MachineKey};
-use super::limits::{HANDSHAKE_WAIT_MAX, JOIN_WAIT_MAX, MEMBERS_MAX, PORT_TRIES, REQUEST_BYTES_MAX, STRANGERS_MAX};
+use super::limits::{HANDSHAKE_WAIT_MAX, JOIN_WAIT_MAX, MEMBERS_MAX, PORT_TRIES, REQUEST_BYTES_MAX};
 use super::protocol::{JoinReply, JoinRequest, Refusal, read_line, write_line};
+use super::strangers::{Place, Strangers};
 use super::token::Secret;
 use super::tokens::{admit, list, now_s};
 
@@ -121,13 +122,9 @@ impl SharedPort {
 
 /// Accepts connections until the future is dropped, which closes all of them.
 async fn serve_all(listener: TcpListener, acceptor: TlsAcceptor, sharing: Arc<Sharing>) {
-    let (members, strangers) = (Arc::new(Semaphore::new(MEMBERS_MAX)), Arc::new(Semaphore::new(STRANGERS_MAX)));
-    accept(listener, "the shared port", |stream, peer, _| match strangers.clone().try_acquire_owned() {
-        Ok(place) => Some(serve(stream, peer, acceptor.clone(), sharing.clone(), members.clone(), place)),
-        Err(_) => {
-            debug!(%peer, "connection to the shared port refused: too many handshakes");
-            None
-        }
+    let (members, mut strangers) = (Arc::new(Semaphore::new(MEMBERS_MAX)), Strangers::default());
+    accept(listener, "the shared port", |stream, peer, _| {
+        Some(serve(stream, peer, acceptor.clone(), sharing.clone(), members.clone(), strangers.enter()))
     })
     .await;
 }
@@ -139,30 +136,52 @@ async fn serve(
     acceptor: TlsAcceptor,
     sharing: Arc<Sharing>,
     members: Arc<Semaphore>,
-    place: OwnedSemaphorePermit,
+    mut place: Place,
 ) {
-    let _ = stream.set_nodelay(true);
-    let mut stream = match timeout(HANDSHAKE_WAIT_MAX, acceptor.accept(stream)).await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return debug!(%peer, %error, "a handshake at the shared port failed"),
-        Err(_) => return debug!(%peer, "a handshake at the shared port took too long"),
+    let member = tokio::select! {
+        member = introduce(stream, peer, &acceptor, &sharing) => member,
+        () = place.lost() => return debug!(%peer, "closed at the shared port: too many strangers at once"),
     };
-    let (_, tls) = stream.get_ref();
-    let is_member = tls.peer_certificates().is_some();
-    if tls.alpn_protocol() == Some(JOIN_PROTOCOL) {
-        if timeout(JOIN_WAIT_MAX, join(&mut stream, peer, &sharing)).await.is_err() {
-            debug!(%peer, "joining took too long");
-        }
-        return;
-    }
-    if !is_member {
-        return debug!(%peer, "refused at the shared port: no certificate of the cluster's authority");
-    }
     drop(place);
+    let Some(stream) = member else { return };
     match members.try_acquire_owned() {
         Ok(_place) => sharing.service.serve(stream, peer).await,
         Err(_) => debug!(%peer, "a member's connection refused: too many"),
     }
+}
+
+/// Learns who the peer of a new connection is, and lets it join if it wants to. Returns the connection of a member that
+/// wants the store.
+async fn introduce(
+    stream: TcpStream,
+    peer: SocketAddr,
+    acceptor: &TlsAcceptor,
+    sharing: &Sharing,
+) -> Option<TlsStream<TcpStream>> {
+    let _ = stream.set_nodelay(true);
+    let mut stream = match timeout(HANDSHAKE_WAIT_MAX, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => {
+            debug!(%peer, %error, "a handshake at the shared port failed");
+            return None;
+        }
+        Err(_) => {
+            debug!(%peer, "a handshake at the shared port took too long");
+            return None;
+        }
+    };
+    let (_, tls) = stream.get_ref();
+    let is_member = tls.peer_certificates().is_some();
+    if tls.alpn_protocol() == Some(JOIN_PROTOCOL) {
+        if timeout(JOIN_WAIT_MAX, join(&mut stream, peer, sharing)).await.is_err() {
+            debug!(%peer, "joining took too long");
+        }
+        return None;
+    }
+    if !is_member {
+        debug!(%peer, "refused at the shared port: no certificate of the cluster's authority");
+    }
+    Some(stream).filter(|_| is_member)
 }
 
 // === impl StoreService ===

@@ -7,14 +7,14 @@ use serde::{Deserialize, Serialize};
 pub struct NetworkInterface {
     /// Its name, such as `en0`.
     pub name: String,
-    /// What carries its packets.
+    /// The carrier of its packets.
     pub kind: InterfaceKind,
     /// Its speed in Mbit/s. `None` if the system does not tell it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub megabits_per_second: Option<u32>,
 }
 
-/// What carries the packets of an interface.
+/// The carrier of an interface's packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum InterfaceKind {
