@@ -41,6 +41,7 @@ fn the_defaults_in_the_settings_file_are_the_real_ones() {
     assert_eq!(options.gateway.request_deadline_s, Some(defaults::REQUEST_DEADLINE_S));
     assert_eq!(options.gateway.generation_config, Some(defaults::GENERATION_CONFIG));
     assert_eq!(options.gateway.web_pins, Some(defaults::WEB_PINS));
+    assert_eq!(options.gateway.web_drill, Some(defaults::WEB_DRILL));
     assert_eq!(options.gateway.default_max_tokens, Some(defaults::DEFAULT_MAX_TOKENS));
     assert_eq!(options.gateway.stored_responses, Some(defaults::STORED_RESPONSES));
     assert_eq!(options.up.stages, Some(defaults::STAGES));

@@ -3,6 +3,7 @@
 import { PinDialog } from "./boundary.js";
 import { colourNumbers } from "./colours.js";
 import { byId, onFrame, restoreTheme, setAttribute, setText, themeButton } from "./dom.js";
+import { Drill } from "./drill.js";
 import { follow } from "./live.js";
 import { DecisionLog } from "./log.js";
 import { Machines } from "./machines.js";
@@ -26,6 +27,7 @@ const machines = new Machines(byId("machines"), (name) => {
 });
 const plots = new Plots(byId("plots"));
 const requests = new Requests(byId("requests"));
+const drill = new Drill();
 const log = new DecisionLog(byId("log"));
 
 let state;
@@ -41,6 +43,7 @@ const draw = onFrame(() => {
     drawMoves(cluster);
     pipeline.draw(view);
     machines.draw({ ...view });
+    drill.draw(state);
     requests.draw({ requests: state.requests, numbers: colourNumbers(cluster.stages) });
     const hasHandles = document.querySelector(".handle") !== null;
     setText(byId("pipeline-hint"), hasHandles ? "Drag a boundary to pin layers." : "");

@@ -145,7 +145,7 @@ async fn the_front_page_names_the_model_and_every_page() {
     assert_eq!(page.header("content-type"), Some("text/plain; charset=utf-8"));
     let apis = ["/v1/chat/completions", "/v1/models", "/v1/responses", "/v1/messages", "/api/chat", "/tokenize"];
     let apis = [&apis[..], &["/v1/embeddings", "/v1/rerank", "/api/embed"]].concat();
-    let live = ["/distributed/events", "/distributed/plan", "/distributed/pins", "/chat"];
+    let live = ["/distributed/events", "/distributed/plan", "/distributed/pins", "/distributed/drill", "/chat"];
     for word in [&[MODEL, "/health", "/distributed/gpu-info"], &live[..], &apis[..]].concat() {
         assert!(page.text().contains(word), "{word} is not there: {}", page.text());
     }

@@ -446,6 +446,7 @@ pub async fn start_server_of(
         settings,
         live: LiveFeed::default(),
         pins: None,
+        drills: None,
     });
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -149,3 +149,15 @@ async fn pins_are_not_written_where_the_setting_is_off() {
     let broken = ask(server.address, &post("/distributed/plan", b"{")).await;
     assert_eq!((broken.status, &broken.json()["error"]["code"]), (400, &json!("invalid_pin")));
 }
+
+#[tokio::test]
+async fn drills_are_not_started_where_the_setting_is_off() {
+    let server = start_default_server().await;
+    let refused = ask(server.address, &post("/distributed/drill", br#"{"fault":"kill","stage":"a"}"#)).await;
+    assert_eq!((refused.status, &refused.json()["error"]["code"]), (403, &json!("drills_not_allowed")));
+    assert_eq!(get(server.address, "/distributed/drill").await.json(), json!(null));
+    let unknown = ask(server.address, &post("/distributed/drill", br#"{"fault":"cut"}"#)).await;
+    assert_eq!((unknown.status, &unknown.json()["error"]["code"]), (400, &json!("invalid_drill")));
+    let foreign = with_headers(&post("/distributed/drill", b"{}"), "origin: http://localhost:1\r\n");
+    assert_eq!(ask(server.address, &foreign).await.json()["error"]["code"], "origin_not_allowed");
+}

@@ -8,6 +8,8 @@ pub const TOKENS_MIN: u32 = 8;
 pub const TOKENS_MAX: u32 = 4096;
 /// Tokens of the answer: a few seconds with a small model.
 pub const DEFAULT_TOKENS: u32 = 128;
+/// Seed of the answer. Any would do.
+pub const DEFAULT_SEED: u64 = 7;
 /// Timeout for a page of the gateway.
 pub(super) const PAGE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time without a token after which a fault is undone: the others cannot do without the stage.

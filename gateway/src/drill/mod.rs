@@ -26,7 +26,7 @@ mod victim;
 pub use error::DrillError;
 pub use fault::Fault;
 pub use gateway::Gateway;
-pub use limits::{DEFAULT_TOKENS, TOKENS_MAX, TOKENS_MIN};
+pub use limits::{DEFAULT_SEED, DEFAULT_TOKENS, TOKENS_MAX, TOKENS_MIN};
 pub use own_cluster::{OwnCluster, OwnClusterSettings};
 pub use plan::DrillPlan;
 pub use progress::DrillProgress;

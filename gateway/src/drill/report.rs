@@ -12,7 +12,7 @@ use super::recording::Recording;
 use super::verdict::{Difference, DrillVerdict};
 use super::victim::Victim;
 
-/// The outcome of a drill, as `--json` prints it.
+/// The outcome of a drill, as `--json` prints it and dashboards show it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct DrillReport {
     /// The outcome.
@@ -87,6 +87,11 @@ impl DrillReport {
             whole_again_ms: None,
             lacks: None,
         }
+    }
+
+    /// True if the answers are equal, the fault was felt and the cluster is whole.
+    pub fn is_passed(&self) -> bool {
+        self.verdict == DrillVerdict::Equal && self.lacks.is_none()
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use engine::generate::Pipeline;
 
 use super::auth::AccessControl;
-use super::cluster::PinStore;
+use super::cluster::{DrillRunner, PinStore};
 use super::error::ApiError;
 use super::limits;
 use super::live::LiveFeed;
@@ -34,6 +34,8 @@ pub struct AppState {
     pub live: LiveFeed,
     /// Writes operators' pins. `None` if requests may not.
     pub pins: Option<PinStore>,
+    /// Runs drills of the cluster. `None` if requests may start none.
+    pub drills: Option<Arc<DrillRunner>>,
 }
 
 /// The model's description for clients.

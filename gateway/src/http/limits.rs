@@ -110,6 +110,10 @@ pub(crate) const LIVE_EVENTS_MAX: usize = 1024;
 pub(crate) const LIVE_EVENTS_BYTES_MAX: usize = 4 << 20;
 /// Streams of events at a time: every operator of a large cluster with several tabs.
 pub(crate) const LIVE_SUBSCRIBERS_MAX: usize = 128;
+/// Steps of a drill that dashboards show: its eight, and some pauses between them.
+pub(crate) const DRILL_STEPS_MAX: usize = 24;
+/// Longest time of a drill that a request started: two answers on a slow machine, and a cluster that becomes whole.
+pub(crate) const DRILL_TIME_MAX: Duration = Duration::from_secs(600);
 /// Choices of one request (`n` times prompts). Each takes a sequence's share of the KV cache blocks.
 pub(crate) const CHOICES_MAX: u32 = 16;
 /// Inputs of one request for embeddings, as in OpenAI's reference.

@@ -43,7 +43,7 @@ pub use app_state::{AppState, ModelInfo, Settings};
 pub(crate) use auth::secret_of;
 pub use auth::{AccessControl, ApiKeyError, GivenKey, KeyFileError, KeyLimits, KeyName, KeyRing, Limit};
 pub use auth::{parse_key, parse_key_file};
-pub use cluster::PinStore;
+pub use cluster::{DrillRunner, PinStore};
 pub use file_watch::FileWatch;
 pub use generation::generation_config::GenerationConfig;
 pub use generation::text_model::{

@@ -24,6 +24,9 @@ pub(crate) const READ: &str = "GET, HEAD";
 /// `methods` of pages that take a body.
 pub(crate) const WRITE: &str = "POST";
 
+/// `methods` of pages that are read and take a body.
+pub(crate) const READ_OR_WRITE: &str = "GET, HEAD, POST";
+
 /// A page that `show` renders from the state alone.
 pub(crate) fn get(
     path: impl Filter<Extract = (), Error = warp::Rejection> + Clone + Send + Sync + 'static,

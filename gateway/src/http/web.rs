@@ -56,6 +56,7 @@ const FILES: &[File] = &[
     script("/web/merge.js", include_str!("../../web/merge.js")),
     script("/web/api.js", include_str!("../../web/api.js")),
     script("/web/dom.js", include_str!("../../web/dom.js")),
+    script("/web/drill.js", include_str!("../../web/drill.js")),
     script("/web/units.js", include_str!("../../web/units.js")),
     script("/web/chat.js", include_str!("../../web/chat.js")),
     script("/web/answer.js", include_str!("../../web/answer.js")),

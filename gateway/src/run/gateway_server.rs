@@ -21,9 +21,10 @@ use super::key_file;
 use super::model::Served;
 use super::stop::Stop;
 use super::text::ModelText;
-use crate::client::Scheme;
+use crate::client::{Scheme, TrustedCertificates};
 use crate::http::{
-    self, AccessControl, AppState, GenerationConfig, LiveFeed, ModelInfo, PinStore, ServerTls, Settings, TlsNames,
+    self, AccessControl, AppState, DrillRunner, GenerationConfig, LiveFeed, ModelInfo, PinStore, ServerTls, Settings,
+    TlsNames,
 };
 use crate::settings::{HttpSettings, MemberSettings};
 
@@ -146,6 +147,10 @@ impl GatewayServer {
         let (lease_ttl, speculates) = (member.lease_ttl, http_settings.speculates);
         let takes_pins = http_settings.takes_web_pins;
         let pins = takes_pins.then(|| PinStore { store: store.clone(), keyspace: keyspace.clone() });
+        // As a client of this very server, so it trusts its certificate.
+        let own = listener.certificate().map(|(path, _)| path.to_owned());
+        let (url, trusted) = (record.url.clone(), TrustedCertificates { file: None, own });
+        let drills = http_settings.runs_web_drills.then(|| Arc::new(DrillRunner::new(url, trusted, machine.host)));
         let settings = PipelineSettings { keyspace, listen, key, record, lease_ttl, alone, speculates };
         let pipeline = Arc::new(PipelineHandle::start(store, settings).await?);
         let state = AppState {
@@ -160,6 +165,7 @@ impl GatewayServer {
             access: AccessControl::new(http_settings.keys.clone()),
             live: LiveFeed::default(),
             pins,
+            drills,
             settings: Settings {
                 drain_time,
                 generation_time: http_settings.request_deadline,

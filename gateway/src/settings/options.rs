@@ -190,6 +190,9 @@ options! {
         /// Let requests write pins, as the dashboard does: on or off [default: on]
         #[arg(long, env = "BATON_WEB_PINS", value_name = "SWITCH", hide_possible_values = true)]
         web_pins: Switch,
+        /// Let requests start drills, which kill or freeze a stage, as the dashboard does: on or off [default: off]
+        #[arg(long, env = "BATON_WEB_DRILL", value_name = "SWITCH", hide_possible_values = true)]
+        web_drill: Switch,
         /// Further names by which requests may call the model, with commas between them; * for any
         #[arg(long, env = "BATON_MODEL_ALIAS", value_name = "NAME", value_delimiter = ',')]
         model_alias: Vec<ModelAlias>,

@@ -62,6 +62,8 @@ pub mod defaults {
     /// `[gateway] web_pins`: on, because a pin over HTTP needs what every request needs, and comes from pages of this
     /// server only.
     pub const WEB_PINS: super::Switch = super::Switch::On;
+    /// `[gateway] web_drill`: off, because a drill disturbs a stage that serves.
+    pub const WEB_DRILL: super::Switch = super::Switch::Off;
     /// `[gateway] default_max_tokens`
     pub const DEFAULT_MAX_TOKENS: u32 = crate::http::DEFAULT_MAX_TOKENS;
     /// `[gateway] stored_responses`
@@ -165,6 +167,8 @@ pub struct HttpSettings {
     pub trusts_request_chat_template: bool,
     /// True if requests may write pins.
     pub takes_web_pins: bool,
+    /// True if requests may start drills.
+    pub runs_web_drills: bool,
     /// Further names by which requests may call the model.
     pub model_aliases: Vec<ModelAlias>,
     /// Origins of web pages that may use the API, besides those of this machine.
@@ -547,6 +551,7 @@ impl HttpSettings {
             uses_generation_config: options.generation_config.unwrap_or(defaults::GENERATION_CONFIG) == Switch::On,
             trusts_request_chat_template: options.trust_request_chat_template == Some(Switch::On),
             takes_web_pins: options.web_pins.unwrap_or(defaults::WEB_PINS) == Switch::On,
+            runs_web_drills: options.web_drill.unwrap_or(defaults::WEB_DRILL) == Switch::On,
             model_aliases: options.model_alias.clone().unwrap_or_default(),
             allowed_origins: options.allow_origin.clone().unwrap_or_default(),
             allowed_hosts: options.allow_host.clone().unwrap_or_default(),

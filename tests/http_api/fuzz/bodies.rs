@@ -175,6 +175,7 @@ fn others() -> Vec<(&'static str, Value)> {
         ("/detokenize", json!({"tokens": [97, 98, 256]})),
         ("/distributed/plan", json!({"stage": "a", "pin": {"layers": [0, 4]}, "seen": 7})),
         ("/distributed/pins", json!({"stage": "a", "pin": {"memory": "6GiB"}, "seen": null})),
+        ("/distributed/drill", json!({"fault": "kill", "stage": "a", "tokens": 16})),
         ("/apply-template", json!({"messages": messages, "chat_template_kwargs": {"x": 1}, "tools": []})),
     ]
 }

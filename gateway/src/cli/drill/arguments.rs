@@ -5,7 +5,7 @@ use clap::Args;
 use schema::StageName;
 
 use crate::client::Endpoint;
-use crate::drill::{DEFAULT_TOKENS, DrillPlan, Fault, TOKENS_MAX, TOKENS_MIN};
+use crate::drill::{DEFAULT_SEED, DEFAULT_TOKENS, DrillPlan, Fault, TOKENS_MAX, TOKENS_MIN};
 
 /// Most stages of a cluster of its own, as with `baton up`.
 const STAGES_MAX: i64 = 64;
@@ -34,7 +34,7 @@ pub struct DrillArguments {
     #[arg(value_parser = clap::value_parser!(u32).range(i64::from(TOKENS_MIN)..=i64::from(TOKENS_MAX)))]
     tokens: u32,
     /// Seed of the answer
-    #[arg(long, value_name = "N", default_value_t = 7)]
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_SEED)]
     seed: u64,
     /// Go on though requests of other clients run, which the fault interrupts
     #[arg(long)]

@@ -9,7 +9,7 @@ pub(super) const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const SECRETS_MAX: usize = 2;
 
 /// The secrets in the headers, at most one of each header. A request without any presents none.
-pub(super) fn presented(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
+pub(crate) fn presented(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
     let bearer = headers.get_all(AUTHORIZATION).iter().find_map(|value| bearer(value.as_bytes()));
     let api_key = headers.get(API_KEY).map(|value| value.as_bytes().trim_ascii());
     bearer.into_iter().chain(api_key).take(SECRETS_MAX)

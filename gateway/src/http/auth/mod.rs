@@ -19,6 +19,7 @@ mod token_bucket;
 
 pub use access_control::AccessControl;
 pub(crate) use access_control::Caller;
+pub(crate) use credentials::presented;
 pub use error::ApiKeyError;
 pub use key_file::{KeyFileError, parse as parse_key_file};
 pub use key_limits::{KeyLimits, Limit};

@@ -8,7 +8,7 @@
 //! | event | data |
 //! |---|---|
 //! | `state` | everything: the cluster, the running requests, the series and the log |
-//! | `patch` | a JSON merge patch (RFC 7396) for `cluster` and `requests` of the state |
+//! | `patch` | a JSON merge patch (RFC 7396) for all of the state but the series and the log |
 //! | `sample` | the next row of the series |
 //! | `log` | the next lines of the log |
 //! | `behind` | the subscriber has read too slowly; the stream ends |

@@ -1,5 +1,6 @@
 //! The part of the state that changes by patches: the cluster as `/distributed/status` shows it, with the stages by
-//! name, and the requests by number.
+//! name, the requests by number,
+//! and the drill that runs or ran last.
 
 use engine::generate::{SequencePhase, SequenceReport};
 use serde_json::{Map, Value, json};
@@ -19,8 +20,11 @@ pub(super) fn take(state: &AppState) -> Value {
     }
     let requests: Map<_, _> =
         state.pipeline.sequences().iter().map(|report| (report.id.to_string(), request(report))).collect();
-    let controls = json!({"pins": state.pins.is_some(), "version": env!("CARGO_PKG_VERSION")});
-    without_nulls(json!({"cluster": cluster, "requests": requests, "controls": controls}))
+    let drills = state.drills.as_ref();
+    let offered = drills.map(|drills| drills.offered());
+    let controls = json!({"pins": state.pins.is_some(), "drill": offered, "version": env!("CARGO_PKG_VERSION")});
+    let drill = drills.and_then(|drills| drills.course());
+    without_nulls(json!({"cluster": cluster, "requests": requests, "controls": controls, "drill": drill}))
 }
 
 /// Turns a list of the status into an object, so that a patch need not repeat the whole list.
