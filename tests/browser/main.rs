@@ -36,13 +36,20 @@ fn the_dashboard_follows_the_cluster_and_writes_pins() {
 }
 
 #[test]
+fn a_drill_is_started_by_its_button_and_says_that_the_text_is_the_same() {
+    let variables =
+        [("BATON_WEB_DRILL", "on"), ("BATON_ADVERTISE", "127.0.0.1"), ("BATON_CLUSTER_KEY", &"5b".repeat(32))];
+    run("drill", 3, &variables);
+}
+
+#[test]
 fn the_chat_streams_and_takes_answers_for_hostile() {
     run("chat", 2, &[]);
 }
 
 #[test]
 fn both_pages_are_accessible_and_a_thousand_stages_are_drawn_smoothly() {
-    run("shape", 2, &[]);
+    run("shape", 2, &[("BATON_WEB_DRILL", "on")]);
 }
 
 #[test]

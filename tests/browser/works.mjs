@@ -2,8 +2,9 @@
 //
 //     node works.mjs --url URL --browser PROGRAM WORK
 //
-// WORK is dashboard (load, plots, a pin by drag and its undoing, a killed stage; it needs three stages), chat (stream,
-// stop, edit, conversations, hostile answers), shape (axe-core, themes, a phone's width, 1,000 stages) or key (the API
+// WORK is dashboard (load, plots, a pin by drag and its undoing, a killed stage; it needs three stages), drill (three
+// stages over TCP, in a server that allows drills), chat (stream, regenerate, files, stop, edit, conversations, hostile
+// answers, exports), shape (axe-core, themes, a phone's width, 1,000 stages) or key (the API
 // key SECRET of the environment). Each line names what was checked. Exits with 1 at the first check that fails.
 
 import fs from "node:fs";
@@ -26,6 +27,9 @@ const FEW_STAGES = 30;
 const FRAME_MAX_MS = 34;
 /** Or the factor by which it may be longer than with few stages, on a machine that does other things, too. */
 const FRAME_FACTOR_MAX = 2;
+
+/** Drills until one has come early enough to be felt. */
+const DRILLS_MAX = 3;
 
 const text = (page, selector) => page.locator(selector).innerText();
 
@@ -199,6 +203,74 @@ async function refusedPins(url) {
   same("and the store has no pin", (await json(`${url}/distributed/status`)).pins, []);
 }
 
+/** A drill by its button, in a cluster whose stages reach each other over TCP and are started again when they end. */
+async function drill({ url, browser }) {
+  await withBrowser(browser, url, {}, async (page) => {
+    await page.goto(url);
+    await until("the cluster serves", async () => (await text(page, "#serving")) === "serving");
+    await until("each link but the last names its interface", async () => {
+      const links = await page.locator(".cell.link").allInnerTexts();
+      return links.length === 3 && links.filter((link) => /^lo0? · loopback/.test(link)).length === 2;
+    });
+    const start = page.locator("#drill-start");
+    await until("a drill is offered", async () => (await start.isVisible()) && (await start.isEnabled()));
+    const post = async (body, headers = {}) => {
+      const all = { "content-type": "application/json", ...headers };
+      const page = `${url}/distributed/drill`;
+      const answer = await fetch(page, { method: "POST", headers: all, body: JSON.stringify(body) });
+      return [answer.status, (await answer.json()).error?.code];
+    };
+    const foreign = { origin: "http://localhost:1", "sec-fetch-site": "cross-site" };
+    same("pages of others start none", await post({}, foreign), [403, "origin_not_allowed"]);
+    same("nor does a form", await post({}, { "content-type": "text/plain" }), [400, "invalid_content_type"]);
+    same("a stage that is not there is refused", await post({ stage: "nobody" }), [409, "drill_refused"]);
+    const { stages } = await json(`${url}/distributed/status`);
+    const end = await runningStream(url);
+    await until("a request runs", async () => (await json(`${url}/distributed/status`)).running === 1);
+    await start.click();
+    await until("a drill is refused while it does", async () =>
+      (await text(page, "#drill-result")).includes("a request of another client runs"),
+    );
+    await end();
+    await until("nothing runs any more", async () => {
+      const { running, waiting } = await json(`${url}/distributed/status`);
+      return running + waiting === 0;
+    });
+    const serving = await json(`${url}/distributed/status`);
+    same("and nobody was killed", [pids(serving.stages), serving.serving], [pids(stages), true]);
+    await page.selectOption("#drill-fault", "kill");
+    for (let drills = 1; ; drills += 1) {
+      await until("the button can be used", async () => start.isEnabled());
+      const isAnswer = (answer) => answer.url().endsWith("/distributed/drill") && answer.request().method() === "POST";
+      const answered = page.waitForResponse(isAnswer, { timeout: 60000 });
+      await start.click();
+      same("a drill begins", (await answered).status(), 202);
+      await until("the drill ends", async () => (await json(`${url}/distributed/drill`)).state !== "running", 100000);
+      const { report, error } = await json(`${url}/distributed/drill`);
+      // On a machine that does other things, the answer may be complete before its reader knows of its middle.
+      if (report?.verdict !== "unfelt" || drills === DRILLS_MAX) {
+        const found = [report?.verdict, report?.lacks, error];
+        same("the text is the same though a stage was killed", found, ["equal", null, null]);
+        break;
+      }
+    }
+    await until("the page says so", async () => (await text(page, "#drill-verdict")) === "same text");
+    const said = await text(page, "#drill-result");
+    const sentence = /All 128 tokens are the same without \S+\. The longest pause was [\d.]+ m?s/;
+    check("with the pause", sentence.test(said), said);
+    const steps = await text(page, "#drill-steps");
+    check("and the steps", /is killed/.test(steps), steps);
+    const after = await json(`${url}/distributed/status`);
+    check("another process has the stage's place", pids(after.stages) !== pids(stages), pids(after.stages));
+    await picture(page, "drill");
+  });
+}
+
+/** The processes of the stages. */
+function pids(stages) {
+  return stages.map(({ name, pid }) => `${name} ${pid}`).join(", ");
+}
+
 async function killedStage(page, url) {
   const { stages } = await json(`${url}/distributed/status`);
   const victim = stages.filter((stage) => stage.state === "serving").at(-1);
@@ -281,6 +353,8 @@ async function chat({ url, browser }) {
     );
     await answer.locator(".made summary").click();
     await picture(page, "chat");
+    await regenerated(page, isIdle, answer);
+    await attachments(page, ask, isIdle, answer);
     await page.getByRole("button", { name: "Settings" }).click();
     await page.fill("#set-system", "You are a pirate.");
     await page.fill("#set-max_tokens", "900");
@@ -322,7 +396,80 @@ async function chat({ url, browser }) {
       fs.readFileSync(await saved.path(), "utf8").includes("capital of France"),
       saved.suggestedFilename(),
     );
+    await exportedAsJson(page);
   });
+}
+
+/** The same question with the same seed: another answer takes the place of the first, and has its words. */
+async function regenerated(page, isIdle, answer) {
+  const before = await answer.locator(".text").innerText();
+  const sent = page.waitForRequest((request) => request.url().endsWith("/v1/chat/completions"));
+  await page.getByRole("button", { name: "Regenerate" }).last().click();
+  const { messages, seed } = (await sent).postDataJSON();
+  same("an answer is asked for again without the old one", [messages.at(-1).role, seed], ["user", 1]);
+  await until(
+    "it comes again, the same for the same seed",
+    async () => (await isIdle()) && (await answer.locator(".text").innerText()) === before,
+    60000,
+  );
+  same("in the place of the old one", await page.locator(".message").count(), 2);
+}
+
+async function attachments(page, ask, isIdle, answer) {
+  const listed = page.locator("#attachments li");
+  await page.setInputFiles("#files", { name: "photo.bin", mimeType: "text/plain", buffer: Buffer.from([255, 254, 0]) });
+  await until("a file that is no text is refused", async () =>
+    (await text(page, "#toasts")).includes("photo.bin is no text in UTF-8."),
+  );
+  same("and not attached", await listed.count(), 0);
+  const files = ["notes.txt", "more.md"].map((name) => ({
+    name,
+    mimeType: "text/plain",
+    buffer: Buffer.from(`In ${name}: <b>the lighthouse</b>`),
+  }));
+  await page.setInputFiles("#files", files);
+  await until("text files are listed", async () => (await listed.count()) === 2);
+  await page.getByRole("button", { name: "Remove more.md" }).click();
+  await until("and can be removed again", async () => (await listed.count()) === 1);
+  const sent = page.waitForRequest((request) => request.url().endsWith("/v1/chat/completions"));
+  await ask("What is in the file?");
+  const { content } = (await sent).postDataJSON().messages.at(-1);
+  check(
+    "the model gets the file's name and text with the question",
+    ["notes.txt", "<b>the lighthouse</b>", "What is in the file?"].every((part) => content.includes(part)) &&
+      !content.includes("more.md"),
+    content,
+  );
+  await until(
+    "and answers",
+    async () => (await isIdle()) && (await answer.locator(".text").innerText()).length > 2,
+    60000,
+  );
+  same("no file is left for the next question", await listed.count(), 0);
+}
+
+async function exportedAsJson(page) {
+  const [saved] = await Promise.all([page.waitForEvent("download"), page.click("#export-json")]);
+  const { messages, settings } = JSON.parse(fs.readFileSync(await saved.path(), "utf8"));
+  same(
+    "the export as JSON has the questions, the file, the answers and the settings",
+    [
+      messages.slice(0, 4).map(({ role }) => role),
+      messages[0].text,
+      messages[2].files,
+      messages[3].text.length > 2,
+      settings.system,
+      settings.seed,
+    ],
+    [
+      ["user", "assistant", "user", "assistant"],
+      "What is the capital of France? Answer in one word.",
+      [{ name: "notes.txt", text: "In notes.txt: <b>the lighthouse</b>" }],
+      true,
+      "You are a pirate.",
+      1,
+    ],
+  );
 }
 
 async function hostile(page, ask, isIdle, answer) {
@@ -401,6 +548,7 @@ async function shape({ url, browser }) {
         await until(`${path} is drawn`, async () =>
           path === "/" ? (await page.locator(".machine").count()) > 0 : /stages/.test(await text(page, "#model")),
         );
+        if (path === "/") await until("with the drill", async () => page.locator("#drill-start").isVisible());
         if (path === "/chat") await askedOnce(page);
         await page.evaluate(axe);
         const { violations } = await page.evaluate(() => window.axe.run(document, { resultTypes: ["violations"] }));
@@ -471,6 +619,11 @@ async function scrolled(page, url, count) {
     `${count} stages are there`,
     async () => (await page.locator("[role=table]").getAttribute("aria-rowcount")) === String(count + 1),
   );
+  await until("each link says what carries it", async () => {
+    const links = (await page.locator(".cell.link").allInnerTexts()).join("\n");
+    const kinds = ["bridge0 · thunderbolt", "en0 · ethernet · 10 Gbit/s", "wlp2s0 · Wi-Fi", "eth0 · kind unknown"];
+    return [...kinds, "unknown interface", "RTT"].every((kind) => links.includes(kind));
+  });
   const rows = await page.locator(".machine").count();
   check("and only those in the window are drawn", rows > 5 && rows < 40, rows);
   const frames = await page.evaluate(
@@ -518,7 +671,7 @@ async function key({ url, browser }) {
   });
 }
 
-const WORKS = { dashboard, chat, shape, key };
+const WORKS = { dashboard, drill, chat, shape, key };
 const options = { url: undefined, browser: undefined };
 const words = process.argv.slice(2);
 while (words[0]?.startsWith("--")) options[words.shift().slice(2)] = words.shift();
