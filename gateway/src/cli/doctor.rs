@@ -204,7 +204,7 @@ mod tests {
 
     use schema::record::ClaimState;
 
-    use super::super::status::tests::view;
+    use super::super::status::fixture::view;
     use super::*;
 
     fn work(stage: &str, layers: [u32; 2], rows: u64) -> StageWork {

@@ -80,7 +80,7 @@ impl PlanDocument {
 mod tests {
     use schema::record::ClaimState;
 
-    use super::super::status::tests::view;
+    use super::super::status::fixture::view;
     use super::*;
 
     #[test]
