@@ -15,6 +15,9 @@ def build(release, out):
         tree.add(f"{top}/completions/baton.{shells[path]}", script)
     for path in ["README.md", "CHANGELOG.md", "LICENSE-MIT", "LICENSE-APACHE", "etc/baton.toml"]:
         tree.add(f"{top}/{path}", release.file(path))
+    # README's links and pictures lead there.
+    for page in sorted((release.root / "docs").iterdir()):
+        tree.add(f"{top}/docs/{page.name}", page.read_bytes())
     services = "systemd/*.service" if release.system == "linux" else "launchd/*.plist"
     for unit in sorted((release.root / "etc").glob(services)):
         tree.add(f"{top}/etc/{unit.parent.name}/{unit.name}", unit.read_bytes())
