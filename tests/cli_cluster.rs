@@ -5,7 +5,7 @@ mod common;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use common::etcd::{Etcd, etcdctl};
 use schema::record::{ClaimRecord, ClaimState, GatewayRecord, ModelRecord, Placement, Shard, Share, StageRecord};
@@ -114,15 +114,16 @@ fn answer(rows: [u64; 2]) -> String {
     .to_string()
 }
 
+/// `baton` with these arguments and the store.
+fn command(etcd: &Etcd, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_baton"));
+    command.env_clear().env("HOME", Path::new("/nonexistent")).env("BATON_ETCD", &etcd.url).args(arguments);
+    command
+}
+
 /// Runs `baton` against the store. Returns the exit status and the standard output.
 fn baton(etcd: &Etcd, arguments: &[&str]) -> (Option<i32>, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_baton"))
-        .env_clear()
-        .env("HOME", Path::new("/nonexistent"))
-        .env("BATON_ETCD", &etcd.url)
-        .args(arguments)
-        .output()
-        .unwrap();
+    let output = command(etcd, arguments).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
     (output.status.code(), String::from_utf8(output.stdout).unwrap())
 }
@@ -150,6 +151,11 @@ fn status_and_doctor_show_the_contents_of_a_real_store() {
     assert_eq!(status["stages"][1]["layers"], serde_json::json!([2, 4]));
     // Another cluster in the same store does not see it.
     assert!(baton(&etcd, &["status", "--cluster", "other"]).1.contains("no model yet"));
+    // A reader that goes away, as `head` does, ends what would go on.
+    let watch = ["status", "--cluster", "other", "--watch"];
+    let mut watch = command(&etcd, &watch).stdout(Stdio::piped()).spawn().unwrap();
+    watch.stdout.take().unwrap().read_exact(&mut [0]).unwrap();
+    assert_eq!(watch.wait().unwrap().code(), Some(0));
 
     let (code, text) = baton(&etcd, &["doctor"]);
     assert_eq!(code, Some(0), "{text}");

@@ -1,4 +1,5 @@
-//! `baton run`: what a program finds in its environment, and real coding agents that answer a question through it.
+//! `baton run`: the environment of a program that it starts, by which the program reaches the cluster. The programs are
+//! stand-ins that use their variables as the real ones do; no real coding agent is installed here.
 
 mod common;
 

@@ -52,8 +52,8 @@ pub(super) async fn run(
             let text = if arguments.json { text.clone() } else { line.render(member) };
             replace_control_chars(&text) + "\n"
         };
-        output::print(&lines.iter().map(render).collect::<String>())?;
-        if !arguments.follow {
+        let printed = output::print_part(&lines.iter().map(render).collect::<String>())?;
+        if !arguments.follow || printed.is_break() {
             return Ok(Exit::Ok);
         }
         tokio::select! {

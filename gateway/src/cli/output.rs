@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::io::{self, ErrorKind, Write};
+use std::ops::ControlFlow;
 
 use schema::HumanBytes;
 use serde::Serialize;
@@ -10,10 +11,16 @@ pub(super) use crate::error_chain::chain;
 
 /// Writes a result to stdout. A closed pipe (`baton models | head -1`) is not an error.
 pub(super) fn print(text: &str) -> io::Result<()> {
+    print_part(text).map(drop)
+}
+
+/// Writes a part of a result that goes on. A closed pipe breaks it off: nobody reads the rest.
+pub(super) fn print_part(text: &str) -> io::Result<ControlFlow<()>> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        written => written,
+        Ok(()) => Ok(ControlFlow::Continue(())),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(ControlFlow::Break(())),
+        Err(error) => Err(error),
     }
 }
 

@@ -19,7 +19,7 @@ const HOME: &str = "\x1b[H\x1b[J";
 /// The gateway's metrics by name. Values that differ only in labels are added up.
 type Counted = HashMap<String, f64>;
 
-/// Prints the cluster once a second until Ctrl-C.
+/// Prints the cluster once a second until Ctrl-C, or until nobody reads it.
 pub(super) async fn run(settings: &ClusterSettings) -> Result<Exit, CliError> {
     let mut period = tokio::time::interval(PERIOD);
     period.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -47,7 +47,9 @@ pub(super) async fn run(settings: &ClusterSettings) -> Result<Exit, CliError> {
         };
         let page = format!("{}{lately}", render(&document));
         let page = if is_terminal { cut(&page, console::Term::stdout().size().1.into()) } else { page };
-        output::print(&format!("{home}{page}"))?;
+        if output::print_part(&format!("{home}{page}"))?.is_break() {
+            return Ok(Exit::Ok);
+        }
         last = counted;
     }
 }

@@ -1,6 +1,5 @@
 //! The part of the state that changes by patches: the cluster as `/distributed/status` shows it, with the stages by
-//! name, the requests by number,
-//! and the drill that runs or ran last.
+//! name, the requests by number, and the drill that runs or ran last.
 
 use engine::generate::{SequencePhase, SequenceReport};
 use serde_json::{Map, Value, json};
