@@ -157,9 +157,12 @@ fn talk_in_a_terminal(url: &str, home: &Path) {
     assert_eq!(talk["messages"][0]["content"], "What is the capital of France?");
     terminal.type_keys(&format!("/clear\r/load {}\r", saved.display()));
     terminal.expect("4 messages from");
+    // Keys mean this to the editor, which reads them from the moment that it shows the prompt.
+    terminal.expect(">>> ");
     // The arrow up brings back the line before.
     terminal.type_keys("\x1b[A\r");
     terminal.expect("4 messages from");
+    terminal.expect(">>> ");
     terminal.type_keys("\x04");
     let started = Instant::now();
     let status = loop {
