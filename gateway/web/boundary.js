@@ -43,7 +43,7 @@ export class PinDialog {
     const [first, end] = range ?? stage.layers ?? [0, 1];
     byId("pin-first").value = first;
     byId("pin-last").value = end - 1;
-    // What the planner said of the pin before is not about this one.
+    // The preview of the pin before is not about this one.
     this.#show();
     this.#dialog.showModal();
     this.#readFields();

@@ -21,7 +21,7 @@ export function placed(cluster) {
   return stages.sort((one, other) => one.layers[0] - other.layers[0]);
 }
 
-/** What carries the frames to a stage: its interface as its system names it, in few words if `isBrief`. */
+/** The carrier of the frames to a stage: its interface as its system names it, in few words if `isBrief`. */
 export function networkOf({ endpoint, interface: found }, isBrief) {
   if (!endpoint) return "–";
   if (endpoint.startsWith("ipc:")) return "same machine";

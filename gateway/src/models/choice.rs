@@ -1,12 +1,14 @@
 //! The files of a repository that make a model: one GGUF file or all parts of a split one, or a Hugging Face folder.
 //! Pure.
 
+use stages::safetensors::SafetensorsIndex;
+
 /// Quantisations that are taken if none is named, the first that there is. They are llama.cpp's.
 const USUAL: [&str; 2] = ["Q4_K_M", "Q4_0"];
 /// Name of the configuration of a folder.
 const CONFIG: &str = "config.json";
 /// Name of a folder's weights in one file, and of the list of several.
-const WEIGHTS: [&str; 2] = ["model.safetensors", "model.safetensors.index.json"];
+const WEIGHTS: [&str; 2] = ["model.safetensors", SafetensorsIndex::NAME];
 /// Files of a folder besides, if they are there.
 const TEXTS: [&str; 6] = [
     "generation_config.json",
@@ -151,7 +153,7 @@ mod tests {
         assert_eq!(chosen(&files, None), Some(Choice::Folder(expected)));
         assert_eq!(chosen(&files, Some("Q4_0")), None, "a folder has no quantisations");
         assert_eq!(chosen(&["model.safetensors"], None), None, "it has no configuration");
-        let index = "model.safetensors.index.json";
+        let index = SafetensorsIndex::NAME;
         let files = ["config.json", "model-00001-of-00001.safetensors", index, "extra/x.safetensors"];
         let Some(Choice::Folder(found)) = chosen(&files, None) else { panic!("no folder") };
         assert_eq!(found, ["config.json", index, "model-00001-of-00001.safetensors"]);

@@ -19,17 +19,17 @@ const LIST_BYTES_MAX: u64 = 64 << 20;
 /// Number of names that an error shows.
 const NAMES_SHOWN: usize = 12;
 
-/// What a hub says of a repository. Its other keys are not read: parsed, they could take many times their bytes.
+/// A hub's answer about a repository. Its other keys are not read: parsed, they could take many times their bytes.
 #[derive(Deserialize)]
 struct Listed {
     #[serde(default)]
     siblings: Vec<Sibling>,
 }
 
-/// A file of a repository.
+/// A file of a repository, if it has a name.
 #[derive(Deserialize)]
 struct Sibling {
-    rfilename: String,
+    rfilename: Option<String>,
 }
 
 /// Fetches `file`, or all parts of the model that it is a part of, and returns its path.
@@ -105,7 +105,7 @@ pub(super) fn list(repository: &HubRepository, hub: &HubReader) -> Result<Vec<St
     let body = hub.api(&name, &path, LIST_BYTES_MAX)?;
     let listed: Listed = serde_json::from_slice(&body)
         .map_err(|error| hub.wrong(&name, "a list of files in JSON".to_owned(), error.to_string()))?;
-    Ok(usable(listed.siblings.into_iter().map(|file| file.rfilename)))
+    Ok(usable(listed.siblings.into_iter().filter_map(|file| file.rfilename)))
 }
 
 /// The names of models among `files`, cut to a few.
