@@ -21,14 +21,14 @@ const NAMES_SHOWN: usize = 12;
 
 /// A hub's answer about a repository. Its other keys are not read: parsed, they could take many times their bytes.
 #[derive(Deserialize)]
-struct Listed {
+struct RepositoryListing {
     #[serde(default)]
-    siblings: Vec<Sibling>,
+    siblings: Vec<ListedFile>,
 }
 
 /// A file of a repository, if it has a name.
 #[derive(Deserialize)]
-struct Sibling {
+struct ListedFile {
     rfilename: Option<String>,
 }
 
@@ -103,7 +103,7 @@ pub(super) fn list(repository: &HubRepository, hub: &HubReader) -> Result<Vec<St
     let name = repository.to_string();
     let path = format!("/api/models/{}/revision/main", repository.repository);
     let body = hub.api(&name, &path, LIST_BYTES_MAX)?;
-    let listed: Listed = serde_json::from_slice(&body)
+    let listed: RepositoryListing = serde_json::from_slice(&body)
         .map_err(|error| hub.wrong(&name, "a list of files in JSON".to_owned(), error.to_string()))?;
     Ok(usable(listed.siblings.into_iter().filter_map(|file| file.rfilename)))
 }
