@@ -38,7 +38,13 @@ impl EtcdStore {
     pub async fn open(access: &EtcdAccess) -> Result<Self, StoreError> {
         let members = Members::new(access).await?;
         // The first call opens the connection. So one call is made here, and a wrong address is noticed at once.
-        members.call(Repeat::Freely, |mut member: Member| async move { member.probe().await }).await?;
+        let probe = || members.call(Repeat::Freely, |mut member: Member| async move { member.probe().await });
+        match probe().await {
+            // On a link that loses packets a connection may take longer than its time: once more costs nothing where
+            // it was refused.
+            Err(StoreError::Unavailable { .. }) => probe().await?,
+            found => found?,
+        }
         Ok(Self { members })
     }
 
