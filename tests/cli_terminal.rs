@@ -3,7 +3,7 @@
 
 mod common;
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
@@ -14,6 +14,8 @@ use serde_json::Value;
 
 /// Longest time for an answer, on a machine that does other things, too.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(60);
+/// Bytes of a screen that a failed test shows.
+const SHOWN_BYTES_MAX: usize = 3000;
 const QUESTION: &str = "What is the capital of France? Answer in one word.";
 
 fn baton(home: &Path) -> Command {
@@ -65,7 +67,8 @@ impl Terminal {
                 let rest = screen.split_off(at + text.len());
                 return std::mem::replace(&mut screen, rest);
             }
-            assert!(started.elapsed() < ANSWER_TIME_MAX, "no {text:?} in {screen:?}");
+            let end = &screen[screen.floor_char_boundary(screen.len().saturating_sub(SHOWN_BYTES_MAX))..];
+            assert!(started.elapsed() < ANSWER_TIME_MAX, "no {text:?} in what ends with {end:?}");
             drop(screen);
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -175,6 +178,44 @@ fn talk_in_a_terminal(url: &str, home: &Path) {
     assert!(status.success(), "{status}");
     let history = std::fs::read_to_string(home.join(".local/state/baton/chat_history")).unwrap();
     assert!(history.contains("What is the capital of France?"), "{history}");
+}
+
+/// The page follows the cluster: it serves, answers a request, loses a stage and gets it back.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_watched_status_follows_the_cluster() {
+    let home = tempfile::tempdir().unwrap();
+    let cluster = Cluster::start(2, &[], &[]);
+    let program = env!("CARGO_BIN_EXE_baton");
+    let watch = format!("{program} status --watch --etcd {}", cluster.store);
+    let mut terminal = Terminal::start(home.path(), &format!("stty rows 40 cols 120; exec {watch}"));
+    terminal.expect("● serving");
+    terminal.expect(&format!("live from http://{}", cluster.http));
+    terminal.expect("no request runs or waits");
+
+    let asked = cluster.ask_at_length(1500);
+    terminal.expect("decode");
+    terminal.expect("COMPUTED BY");
+    let stage = cluster.stages()[1].clone();
+    let name = stage["name"].as_str().unwrap();
+    common::cluster::signal(u32::try_from(stage["pid"].as_u64().unwrap()).unwrap(), "KILL");
+    terminal.expect("DECISIONS");
+    terminal.expect(&format!("Stage {name} "));
+    terminal.expect(&format!("Stage {name} joined"));
+    drop(asked);
+    terminal.expect("no request runs or waits");
+    terminal.type_keys("\x03");
+    assert!(terminal.process.wait().unwrap().success());
+
+    // A pipe gets whole pages.
+    let mut piped = baton(home.path());
+    let mut piped = piped.args(["status", "--watch", "--etcd", &cluster.store]).stdout(Stdio::piped()).spawn().unwrap();
+    let lines = BufReader::new(piped.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let page: Vec<_> = lines.skip_while(|line| !line.starts_with("● serving")).take(30).collect();
+    piped.kill().unwrap();
+    piped.wait().unwrap();
+    let page = page.join("\n");
+    assert!(page.contains("LINK FULL") && page.contains("DEVICE") && !page.contains('\x1b'), "{page}");
 }
 
 #[test]

@@ -3,8 +3,7 @@
 
 mod common;
 
-use std::io::{BufRead, BufReader, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::io::{BufRead, BufReader};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
@@ -27,15 +26,6 @@ fn run(command: &mut Command) -> (Option<i32>, String, String) {
     let Output { status, stdout, stderr } = command.output().unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (status.code(), text(&stdout), text(&stderr))
-}
-
-/// A request of another client, which ends when the connection is dropped.
-fn long_request(gateway: SocketAddr) -> TcpStream {
-    let body = format!(r#"{{"prompt":"Once","max_tokens":{LONG},"ignore_eos":true,"stream":true}}"#);
-    let head = "POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json";
-    let mut stream = TcpStream::connect(gateway).unwrap();
-    write!(stream, "{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len()).unwrap();
-    stream
 }
 
 /// The letter of the process's state: T if it is stopped.
@@ -97,7 +87,7 @@ fn a_running_cluster_is_frozen_refused_and_never_left_disturbed() {
         let (code, stdout, stderr) = run(drill(&["--url", &url]).args(arguments));
         assert!(code == Some(1) && stderr.contains(expected), "{code:?} {stdout}{stderr}");
     }
-    let other = long_request(cluster.http);
+    let other = cluster.ask_at_length(LONG);
     wait_for("the request runs", Duration::from_secs(10), || running() == 1);
     let (code, stdout, stderr) = run(&mut drill(&["--url", &url]));
     assert!(code == Some(1) && stderr.contains("a request of another client runs"), "{stdout}{stderr}");

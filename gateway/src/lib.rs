@@ -13,6 +13,7 @@ pub mod http;
 mod json_size;
 pub mod launchers;
 pub mod logs;
+mod merge_patch;
 pub mod models;
 mod placement_plan;
 pub mod run;

@@ -83,6 +83,15 @@ impl GatewayClient {
         stages.iter().map(|stage| stage["pid"].as_u64().expect("a pid") as u32).collect()
     }
 
+    /// A request for so many tokens, which nobody reads and which ends when the connection is dropped.
+    pub(crate) fn ask_at_length(&self, tokens: u32) -> TcpStream {
+        let body = format!(r#"{{"prompt":"Once","max_tokens":{tokens},"ignore_eos":true,"stream":true}}"#);
+        let head = "POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json";
+        let mut stream = TcpStream::connect(self.http).unwrap();
+        write!(stream, "{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len()).unwrap();
+        stream
+    }
+
     /// The sum of a metric over its labels.
     pub(crate) fn metric(&self, name: &str) -> f64 {
         let page = self.get("/metrics").body;

@@ -65,8 +65,8 @@ impl Client {
             let at = due.elapsed();
             let Some(bytes) = frame.data_ref() else { continue };
             let events = events.push(bytes).map_err(|error| Failure::InvalidResponse { reason: error.to_string() })?;
-            for data in events {
-                decoder.push(&data, at)?;
+            for event in events {
+                decoder.push(&event.data, at)?;
             }
         }
         decoder.end(due.elapsed())

@@ -72,8 +72,8 @@ impl ChatClient {
             let frame = frame.map_err(|error| Failure::CutOff { reason: reason(&error) })?;
             let Some(bytes) = frame.data_ref() else { continue };
             let events = events.push(bytes).map_err(|error| Failure::InvalidResponse { reason: error.to_string() })?;
-            for data in events {
-                decoder.push(&data)?.into_iter().for_each(&mut piece);
+            for event in events {
+                decoder.push(&event.data)?.into_iter().for_each(&mut piece);
             }
         }
         decoder.end()

@@ -149,9 +149,11 @@ To move a cluster, export and import it, stop its processes, and start them with
 The memory bound is what a stage may take at most, the rest is what the operating system counted: its proportional set
 (USED) split into file-backed (FILE) and anonymous (ANON) bytes, and the bytes of the model file that are resident
 (WEIGHTS). BUSY is the share of the last two seconds spent computing, IDLE IN what had nothing to compute, IDLE OUT what
-waited for the link. --watch adds what the gateway counted, times as means of the last second: micro-batches (BATCH),
-one link (HOP), the share of prompt tokens that came from the prefix cache (CACHED) and of speculative tokens that were
-accepted (ACCEPTED).")]
+waited for the link.
+
+--watch shows what the dashboard shows, live, as wide and as high as the terminal: figures of now, stages with their
+memory, work and links (RTT is there and back), the requests with their place, and what the cluster decided. A pipe gets
+a page every second. Where no gateway answers, the records of the store are shown again every second.")]
     Status(StatusArguments),
     /// Show the placement that the stages would choose now, with a pin, or for another model
     ///
@@ -420,7 +422,7 @@ pub struct ClientArguments {
 pub struct StatusArguments {
     #[command(flatten)]
     pub(super) client: ClientArguments,
-    /// Show the status and the gateway's metrics again every second, until Ctrl-C
+    /// Show the cluster live, as the dashboard does, until Ctrl-C
     #[arg(long, conflicts_with = "json")]
     pub(super) watch: bool,
 }

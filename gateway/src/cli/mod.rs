@@ -159,7 +159,7 @@ fn perform(cli: Cli) -> Result<Exit, CliError> {
             run_service("gateway", Builder::new_multi_thread(), run::gateway(settings))
         }
         Verb::Status(arguments) if arguments.watch => {
-            run_once(watch::run(&arguments.client.cluster(file, &environment)?))
+            run_once(watch::run(&arguments.client.cluster(file, &environment)?, &terminal))
         }
         Verb::Status(arguments) => {
             run_once(status::run(&arguments.client.cluster(file, &environment)?, arguments.client.json))

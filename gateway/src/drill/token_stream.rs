@@ -93,8 +93,8 @@ impl AnswerStream {
             let Some(bytes) = frame.data_ref() else { continue };
             let events = self.events.push(bytes);
             let events = events.map_err(|error| Failure::InvalidResponse { reason: error.to_string() })?;
-            for data in events {
-                match data.as_str() {
+            for event in events {
+                match event.data.as_str() {
                     "[DONE]" => self.done = true,
                     data => self.read.push_back(parse(data)?),
                 }

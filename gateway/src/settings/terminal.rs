@@ -13,6 +13,8 @@ pub struct TerminalSettings {
     /// True if escape sequences for colours may be written to a terminal: `NO_COLOR` is unset, and the terminal is not
     /// `dumb`.
     pub colours: bool,
+    /// True if the cursor can be moved: the terminal is not `dumb`.
+    pub moves_cursor: bool,
     /// The file with the lines that were written at a prompt, if there is a folder for it.
     pub history: Option<PathBuf>,
 }
@@ -25,6 +27,7 @@ impl TerminalSettings {
         let is_dumb = environment.terminal.as_deref() == Some("dumb");
         Self {
             colours: !environment.no_color && !is_dumb,
+            moves_cursor: !is_dumb,
             history: environment.state.as_ref().map(|state| state.join(HISTORY)),
         }
     }
@@ -36,11 +39,13 @@ mod tests {
 
     #[test]
     fn no_color_and_a_dumb_terminal_get_no_colours() {
-        let colours = |no_color, terminal: &str| {
+        let found = |no_color, terminal: &str| {
             let terminal = Some(terminal.to_owned());
-            TerminalSettings::new(&Environment { no_color, terminal, ..Environment::default() }).colours
+            let found = TerminalSettings::new(&Environment { no_color, terminal, ..Environment::default() });
+            (found.colours, found.moves_cursor)
         };
-        assert!(colours(false, "xterm-256color"));
-        assert!(!colours(true, "xterm-256color") && !colours(false, "dumb"));
+        assert_eq!(found(false, "xterm-256color"), (true, true));
+        assert_eq!(found(true, "xterm-256color"), (false, true));
+        assert_eq!(found(false, "dumb"), (false, false));
     }
 }

@@ -14,12 +14,12 @@ use tracing::error;
 use super::decisions;
 use super::event_ring::EventRing;
 use super::log::{Line, Log, Sentence, Subject};
-use super::merge_patch::difference;
 use super::sampler::Counters;
 use super::series::Series;
 use super::snapshot;
 use crate::http::app_state::AppState;
 use crate::http::limits::{LIVE_POLL_INTERVAL, LIVE_SAMPLE_INTERVAL, LIVE_STATE_INTERVAL, LIVE_SUBSCRIBERS_MAX};
+use crate::merge_patch::difference;
 
 /// The events of one server for all subscribers.
 #[derive(Debug)]

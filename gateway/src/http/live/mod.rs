@@ -20,7 +20,6 @@ mod event_ring;
 mod event_stream;
 mod feed;
 mod log;
-mod merge_patch;
 mod sampler;
 mod series;
 mod snapshot;

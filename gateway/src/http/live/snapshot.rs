@@ -4,9 +4,9 @@
 use engine::generate::{SequencePhase, SequenceReport};
 use serde_json::{Map, Value, json};
 
-use super::merge_patch::without_nulls;
 use crate::http::app_state::AppState;
 use crate::http::cluster::status_value;
+use crate::merge_patch::without_nulls;
 
 /// The lists of the status whose entries have a name, with the key of that name.
 const NAMED_LISTS: [(&str, &str); 3] = [("stages", "name"), ("pins", "stage"), ("gateways", "slot")];

@@ -1,11 +1,11 @@
-//! JSON merge patches (RFC 7396): the difference between two objects. Pure.
+//! JSON merge patches (RFC 7396): the difference between two objects, and its application. Pure.
 //!
 //! In a patch `null` deletes a key, so objects that are compared must not have it as a value: [`without_nulls`].
 
 use serde_json::{Map, Value};
 
 /// The patch that turns `old` into `new`. `None` if they are equal.
-pub(super) fn difference(old: &Value, new: &Value) -> Option<Value> {
+pub(crate) fn difference(old: &Value, new: &Value) -> Option<Value> {
     let (Value::Object(old_map), Value::Object(new_map)) = (old, new) else {
         return (old != new).then(|| new.clone());
     };
@@ -22,8 +22,27 @@ pub(super) fn difference(old: &Value, new: &Value) -> Option<Value> {
     (!patch.is_empty()).then_some(Value::Object(patch))
 }
 
+/// Changes `target` as `patch` says.
+pub(crate) fn apply(target: &mut Value, patch: Value) {
+    let Value::Object(patch) = patch else {
+        *target = patch;
+        return;
+    };
+    if !target.is_object() {
+        *target = Value::Object(Map::new());
+    }
+    let Some(map) = target.as_object_mut() else { return };
+    for (key, value) in patch {
+        if value.is_null() {
+            map.remove(&key);
+        } else {
+            apply(map.entry(key).or_insert(Value::Null), value);
+        }
+    }
+}
+
 /// `value` without the keys of objects whose value is null, at every level.
-pub(super) fn without_nulls(value: Value) -> Value {
+pub(crate) fn without_nulls(value: Value) -> Value {
     match value {
         Value::Object(map) => {
             let kept = map.into_iter().filter(|(_, value)| !value.is_null());
@@ -40,25 +59,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-
-    /// RFC 7396, section 2.
-    fn apply(target: &mut Value, patch: &Value) {
-        let Value::Object(patch) = patch else {
-            *target = patch.clone();
-            return;
-        };
-        if !target.is_object() {
-            *target = json!({});
-        }
-        let Some(map) = target.as_object_mut() else { return };
-        for (key, value) in patch {
-            if value.is_null() {
-                map.remove(key);
-            } else {
-                apply(map.entry(key.clone()).or_insert(Value::Null), value);
-            }
-        }
-    }
 
     fn objects() -> impl Strategy<Value = Value> {
         let leaf = prop_oneof![
@@ -77,7 +77,7 @@ mod tests {
         fn a_patch_turns_the_old_object_into_the_new_one(old in objects(), new in objects()) {
             let mut patched = old.clone();
             match difference(&old, &new) {
-                Some(patch) => apply(&mut patched, &patch),
+                Some(patch) => apply(&mut patched, patch),
                 None => prop_assert_eq!(&old, &new),
             }
             prop_assert_eq!(patched, new);
