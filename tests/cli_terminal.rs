@@ -151,6 +151,12 @@ fn talk_in_a_terminal(url: &str, home: &Path) {
     terminal.expect(" fox");
     terminal.type_keys("\x03");
     terminal.expect("(stopped)");
+    // A prompt that takes seconds is read with a bar.
+    terminal.type_keys(&format!("Repeat:{}\r", " the fox and the crow".repeat(500)));
+    terminal.expect("reading the prompt █");
+    terminal.expect(" tokens, ");
+    terminal.type_keys("\x03");
+    terminal.expect("(stopped)");
     let saved = home.join("talk.json");
     terminal.type_keys(&format!("/save {}\r", saved.display()));
     terminal.expect("saved to");

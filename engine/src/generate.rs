@@ -176,6 +176,7 @@ pub enum Rejection {
 /// A sequence being generated. Dropping it cancels the sequence and frees its blocks.
 #[derive(Debug)]
 pub struct TokenStream {
+    id: u64,
     events: mpsc::Receiver<TokenEvent>,
 }
 
@@ -194,9 +195,14 @@ impl TokenEvent {
 // === impl TokenStream ===
 
 impl TokenStream {
-    /// Wraps the receiving end of a sequence's events.
-    pub fn new(events: mpsc::Receiver<TokenEvent>) -> Self {
-        Self { events }
+    /// Wraps the receiving end of a sequence's events. `id` is the sequence's number in [`SequenceReport::id`].
+    pub fn new(id: u64, events: mpsc::Receiver<TokenEvent>) -> Self {
+        Self { id, events }
+    }
+
+    /// The sequence's number in [`SequenceReport::id`].
+    pub fn id(&self) -> u64 {
+        self.id
     }
 
     /// The next event. After the last one there is none. Cancel-safe.

@@ -6,8 +6,8 @@ use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use engine::generate::{
-    Failure, Finish, Pipeline, PipelineStatus, Pooling, Rejection, Request, ScoredToken, StageTime, Timings,
-    TokenEvent, TokenStream,
+    Failure, Finish, Pipeline, PipelineStatus, Pooling, Rejection, Request, ScoredToken, SequenceReport, StageTime,
+    Timings, TokenEvent, TokenStream,
 };
 use engine::view::ClusterView;
 use gateway::http::{
@@ -138,7 +138,12 @@ pub struct CountingPipeline {
     /// If set, every sequence is this text, and then [`END`].
     pub script: Mutex<Option<String>>,
     pub requests: Mutex<Vec<Request>>,
+    /// The reports on its sequences, all of which have the number [`SEQUENCE`].
+    pub reports: Mutex<Arc<[SequenceReport]>>,
 }
+
+/// The number of every sequence.
+pub const SEQUENCE: u64 = 7;
 
 #[async_trait::async_trait]
 impl Pipeline for CountingPipeline {
@@ -162,7 +167,7 @@ impl Pipeline for CountingPipeline {
             let finished = sequence.run().await;
             counts.send_modify(|counts| if finished { counts.finished += 1 } else { counts.cancelled += 1 });
         });
-        Ok(TokenStream::new(events))
+        Ok(TokenStream::new(SEQUENCE, events))
     }
 
     fn refused(&self, _: &Rejection) {
@@ -179,6 +184,10 @@ impl Pipeline for CountingPipeline {
         started.set(self.counts.borrow().started as i64);
         registry.register(Box::new(started)).unwrap();
         registry
+    }
+
+    fn sequences(&self) -> Arc<[SequenceReport]> {
+        Arc::clone(&self.reports.lock().unwrap())
     }
 
     fn view(&self) -> Arc<ClusterView> {
@@ -430,6 +439,7 @@ pub async fn start_server_of(
         failure: Mutex::default(),
         script: Mutex::default(),
         requests: Mutex::default(),
+        reports: Mutex::default(),
     });
     let model = ModelInfo {
         name: MODEL.to_owned(),

@@ -19,6 +19,7 @@ mod live;
 mod llama_server;
 mod ollama;
 mod openapi;
+mod prompt_progress;
 mod raw_input;
 mod refusals;
 mod request_templates;

@@ -33,7 +33,7 @@ use crate::view::ClusterView;
 pub(super) struct Submission {
     pub(super) request: Request,
     pub(super) events: mpsc::Sender<TokenEvent>,
-    pub(super) answer: oneshot::Sender<Result<(), Rejection>>,
+    pub(super) answer: oneshot::Sender<Result<SequenceId, Rejection>>,
     /// The span from submission to the last event.
     pub(super) span: Span,
 }
@@ -82,7 +82,7 @@ pub(super) struct Driver {
 struct PendingSubmission {
     prompt_tokens: usize,
     events: mpsc::Sender<TokenEvent>,
-    answer: oneshot::Sender<Result<(), Rejection>>,
+    answer: oneshot::Sender<Result<SequenceId, Rejection>>,
     span: Span,
 }
 
@@ -302,7 +302,7 @@ impl Driver {
         let Some(pending) = self.pending.remove(&ticket) else { return };
         let answer = answer.inspect_err(|rejection| self.meter.rejections().count(rejection));
         let admitted = answer.as_ref().ok().copied();
-        let is_gone = pending.answer.send(answer.map(drop)).is_err();
+        let is_gone = pending.answer.send(answer).is_err();
         match admitted {
             None => {}
             Some(id) if is_gone => events.push_back(Event::Cancelled(id)),

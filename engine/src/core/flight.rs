@@ -46,6 +46,17 @@ pub(super) struct Flight {
     pub(super) is_streaming: bool,
 }
 
+/// A sequence's part of the micro-batches in flight.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RowsInFlight {
+    /// The micro-batches that carry it.
+    pub(super) batches: usize,
+    /// Its rows in them.
+    pub(super) rows: u32,
+    /// The time at which the oldest of them was sent.
+    pub(super) oldest: Instant,
+}
+
 // === impl BatchMember ===
 
 impl BatchMember {

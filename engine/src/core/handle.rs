@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use prometheus::Registry;
 use schema::record::GatewayRecord;
-use schema::{Key, Keyspace};
+use schema::{Key, Keyspace, SequenceId};
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{Span, info, info_span, warn};
 
@@ -202,7 +202,12 @@ impl PipelineHandle {
     }
 
     /// Submits a request once.
-    async fn submit(&self, request: Request, events: mpsc::Sender<TokenEvent>, span: Span) -> Result<(), Rejection> {
+    async fn submit(
+        &self,
+        request: Request,
+        events: mpsc::Sender<TokenEvent>,
+        span: Span,
+    ) -> Result<SequenceId, Rejection> {
         let (answer, verdict) = oneshot::channel();
         let stopping = || Rejection::NotServing { reason: "the server is stopping".to_owned() };
         self.submissions.send(Submission { request, events, answer, span }).await.map_err(|_| stopping())?;
@@ -241,7 +246,7 @@ impl Pipeline for PipelineHandle {
                 // A new epoch began between the check and the request.
                 Err(Rejection::NotServing { .. })
                     if tokio::time::Instant::now() < deadline && self.views.borrow().placement.is_some() => {}
-                outcome => return outcome.map(|()| TokenStream::new(receiver)),
+                outcome => return outcome.map(|id| TokenStream::new(id.0, receiver)),
             }
         }
     }

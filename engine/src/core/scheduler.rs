@@ -27,7 +27,7 @@ use schema::{Epoch, Generation, SequenceId, Step};
 use self::batch_builder::BatchBuilder;
 use super::batch_timeout::BatchTimeout;
 use super::fault::PipelineFault;
-use super::flight::{BatchMember, Flight, MemberResults};
+use super::flight::{BatchMember, Flight, MemberResults, RowsInFlight};
 use super::kv_ledger::{BlockTable, KvLedger};
 use super::sequence::{Sequence, StageLabel};
 use super::step_cost::StepCost;
@@ -142,12 +142,14 @@ impl Scheduler {
     /// The reports on the sequences that run, least recently scheduled first, and then on those that wait, in their
     /// order.
     pub(super) fn reports(&self, now: Instant) -> Vec<SequenceReport> {
-        let mut in_flight: BTreeMap<SequenceId, (usize, Instant)> = BTreeMap::new();
+        let mut in_flight: BTreeMap<SequenceId, RowsInFlight> = BTreeMap::new();
         for flight in self.flights.values() {
             for member in &flight.members {
-                let (count, oldest) = in_flight.entry(member.sequence).or_insert((0, flight.sent));
-                *count += 1;
-                *oldest = flight.sent.min(*oldest);
+                let none = RowsInFlight { batches: 0, rows: 0, oldest: flight.sent };
+                let flying = in_flight.entry(member.sequence).or_insert(none);
+                flying.batches += 1;
+                flying.rows += member.rows;
+                flying.oldest = flight.sent.min(flying.oldest);
             }
         }
         let report = |id: &SequenceId, before: Option<usize>| {

@@ -8,6 +8,7 @@ use schema::{Attempt, SequenceId};
 
 use super::draft::Drafter;
 use super::embedding::PromptEmbedding;
+use super::flight::RowsInFlight;
 use super::kv_ledger::{BlockTable, CachedPrefix, KvLedger};
 use super::prefix_hash::PrefixHash;
 use super::token_rules::{Continuation, TokenRules};
@@ -376,12 +377,12 @@ impl Sequence {
         }
     }
 
-    /// The report on this sequence. `before` is the number of sequences that go before it if it waits, `in_flight` the
-    /// number of micro-batches that carry it and the time at which the oldest was sent.
+    /// The report on this sequence. `before` is the number of sequences that go before it if it waits, `in_flight` its
+    /// part of the micro-batches on their way, if there are any.
     pub(super) fn report_at(
         &self,
         before: Option<usize>,
-        in_flight: Option<(usize, Instant)>,
+        in_flight: Option<RowsInFlight>,
         now: Instant,
     ) -> SequenceReport {
         let phase = match before {
@@ -397,10 +398,11 @@ impl Sequence {
             generated_tokens: (self.history.len() as u32).saturating_sub(prompt_tokens),
             tokens_left: self.tokens_left(),
             sent_tokens: self.sent,
+            computed_tokens: self.sent.saturating_sub(in_flight.map_or(0, |flying| flying.rows)),
             attempts: self.attempt.0 + 1,
             age: now.saturating_duration_since(self.clock.admitted),
-            in_flight: in_flight.map_or(0, |(count, _)| count),
-            in_flight_for: in_flight.map_or(Duration::ZERO, |(_, sent)| now.saturating_duration_since(sent)),
+            in_flight: in_flight.map_or(0, |flying| flying.batches),
+            in_flight_for: in_flight.map_or(Duration::ZERO, |flying| now.saturating_duration_since(flying.oldest)),
             stages: self.stages.clone(),
         }
     }

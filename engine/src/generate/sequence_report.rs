@@ -31,6 +31,8 @@ pub struct SequenceReport {
     pub tokens_left: u32,
     /// Tokens of its history that the pipeline has been sent in this attempt.
     pub sent_tokens: u32,
+    /// Those of them that every stage has computed: without the rows in flight.
+    pub computed_tokens: u32,
     /// Number of times that it was started.
     pub attempts: u32,
     /// Time since it was admitted.

@@ -53,7 +53,7 @@ async fn model(plan: &Plan, target: &Target, connector: &Connector) -> Result<St
     let endpoint = &target.endpoint;
     let path = endpoint.path("models");
     match first_model(target, connector, plan.timeout).await {
-        Ok(Some(model)) => Ok(model),
+        Ok(Some(model)) => Ok(model.id),
         Ok(None) => Err(BenchError::NoModel { endpoint: endpoint.to_string(), path }),
         Err(cause) => Err(BenchError::Endpoint { endpoint: endpoint.to_string(), method: "GET", path, cause }),
     }

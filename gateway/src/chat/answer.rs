@@ -11,6 +11,17 @@ pub enum Piece {
     Reasoning(String),
     /// The answer.
     Text(String),
+    /// The part of the prompt that the endpoint has computed, before the first of the others.
+    Progress(ComputedPrompt),
+}
+
+/// The part of a prompt that is computed, as baton and llama-server report it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub struct ComputedPrompt {
+    /// Tokens of the prompt.
+    pub total: u64,
+    /// Those that are computed, or were before.
+    pub processed: u64,
 }
 
 /// The end of an answer.
@@ -59,6 +70,8 @@ struct Chunk {
     #[serde(default)]
     timings: Option<AnswerTimings>,
     #[serde(default)]
+    prompt_progress: Option<ComputedPrompt>,
+    #[serde(default)]
     error: Option<serde_json::Value>,
 }
 
@@ -100,7 +113,7 @@ impl ChatDecoder {
             return Err(Failure::StreamError { message: truncated(&message) });
         }
         self.end.timings = chunk.timings.or(self.end.timings.take());
-        let mut pieces = Vec::new();
+        let mut pieces: Vec<_> = chunk.prompt_progress.map(Piece::Progress).into_iter().collect();
         for choice in chunk.choices {
             self.end.finish_reason = choice.finish_reason.or(self.end.finish_reason.take());
             let reasoning = choice.delta.reasoning_content.or(choice.delta.reasoning);
@@ -137,6 +150,8 @@ mod tests {
         let mut decoder = ChatDecoder::default();
         let hm = r#"{"choices":[{"delta":{"reasoning_content":"hm","reasoning":"hm"},"finish_reason":null}]}"#;
         assert_eq!(decoder.push(hm).unwrap(), [Piece::Reasoning("hm".to_owned())]);
+        let half = r#"{"choices":[{"delta":{"content":""}}],"prompt_progress":{"total":8,"cache":0,"processed":4}}"#;
+        assert_eq!(decoder.push(half).unwrap(), [Piece::Progress(ComputedPrompt { total: 8, processed: 4 })]);
         let four = r#"{"choices":[{"delta":{"content":"4"}}]}"#;
         assert_eq!(decoder.push(four).unwrap(), [Piece::Text("4".to_owned())]);
         let last = r#"{"choices":[{"delta":{},"finish_reason":"stop"}],

@@ -27,7 +27,12 @@ pub struct ChatClient {
     connector: Connector,
     model: String,
     options: ChatOptions,
+    /// True if the endpoint is known to report how much of a prompt is computed. Others may refuse to be asked.
+    reports_progress: bool,
 }
+
+/// The programs that report how much of a prompt is computed, as they name themselves in lists of models.
+const REPORT_PROGRESS: [&str; 2] = ["baton", "llamacpp"];
 
 // === impl ChatClient ===
 
@@ -42,13 +47,16 @@ impl ChatClient {
         model: Option<String>,
         options: ChatOptions,
     ) -> Result<Self, Failure> {
-        let listed = match model {
-            Some(model) => Some(model),
-            None => first_model(&target, &connector, MODELS_TIMEOUT).await?,
+        let listed = match first_model(&target, &connector, MODELS_TIMEOUT).await {
+            // A model that is named needs no list.
+            Err(_) if model.is_some() => None,
+            listed => listed?,
         };
+        let reports_progress = listed.as_ref().is_some_and(|listed| REPORT_PROGRESS.contains(&listed.owner.as_str()));
         let none =
             || Failure::InvalidResponse { reason: "the endpoint lists no model: name one with --model".to_owned() };
-        Ok(Self { target, connector, model: listed.ok_or_else(none)?, options })
+        let model = model.or(listed.map(|listed| listed.id)).ok_or_else(none)?;
+        Ok(Self { target, connector, model, options, reports_progress })
     }
 
     /// The model's name.
@@ -85,6 +93,7 @@ impl ChatClient {
             ("temperature", self.options.temperature.map(Value::from)),
             ("max_tokens", self.options.max_tokens.map(Value::from)),
             ("seed", self.options.seed.map(Value::from)),
+            ("return_progress", self.reports_progress.then_some(Value::Bool(true))),
         ];
         for (name, value) in options {
             if let Some(value) = value {

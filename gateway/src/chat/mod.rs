@@ -6,7 +6,7 @@ mod client;
 mod conversation;
 mod limits;
 
-pub use answer::{AnswerEnd, AnswerStage, AnswerTimings, Piece};
+pub use answer::{AnswerEnd, AnswerStage, AnswerTimings, ComputedPrompt, Piece};
 pub use client::{ChatClient, ChatOptions};
 pub use conversation::{Conversation, ConversationError, Message, Role};
 pub use limits::CONVERSATION_BYTES_MAX;

@@ -46,7 +46,7 @@ pub(super) fn run(
     let listed = runtime.block_on(first_model(&target, &connector, MODELS_TIMEOUT));
     let listed = listed.map_err(|cause| CliError::Endpoint { url: url.clone(), cause })?;
     let none = || Failure::InvalidResponse { reason: "the endpoint lists no model: name one with --model".to_owned() };
-    let model = arguments.endpoint.model.or(listed);
+    let model = arguments.endpoint.model.or(listed.map(|listed| listed.id));
     let model = model.ok_or_else(|| CliError::Endpoint { url: url.clone(), cause: none() })?;
     let Some((program, words)) = arguments.command.split_first() else { return Ok(Exit::Usage) };
     let key = target.api_key.as_ref().and_then(|key| key.secret());

@@ -15,6 +15,14 @@ use super::failure::Failure;
 use super::limits::{BODY_BYTES_MAX, CONNECT_TIMEOUT, MESSAGE_CHARS_MAX};
 use super::target::Target;
 
+/// A model in an endpoint's list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ListedModel {
+    pub(crate) id: String,
+    /// The program that serves it, by its own word.
+    pub(crate) owner: String,
+}
+
 /// The first model that the endpoint lists, if it lists any.
 ///
 /// # Errors
@@ -23,13 +31,15 @@ pub(crate) async fn first_model(
     target: &Target,
     connector: &Connector,
     timeout: Duration,
-) -> Result<Option<String>, Failure> {
+) -> Result<Option<ListedModel>, Failure> {
     let asking = async {
         let head = http::Request::get(target.endpoint.path("models"));
         let body = send(target, connector, head, String::new()).await?;
         let list: Value = serde_json::from_slice(&collect(body).await?)
             .map_err(|error| Failure::InvalidResponse { reason: error.to_string() })?;
-        Ok(list["data"][0]["id"].as_str().map(str::to_owned))
+        let first = &list["data"][0];
+        let owner = first["owned_by"].as_str().unwrap_or_default().to_owned();
+        Ok(first["id"].as_str().map(|id| ListedModel { id: id.to_owned(), owner }))
     };
     let late = Failure::Timeout { seconds: timeout.as_secs() };
     tokio::time::timeout(timeout, asking).await.unwrap_or(Err(late))

@@ -58,6 +58,8 @@ pub(crate) const CLIENT_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 pub(crate) const DRAIN_TIME: Duration = Duration::from_millis(1000);
 /// Time without an event after which a stream sends a comment: proxies cut quiet connections after 15 s and more.
 pub(crate) const PING_PERIOD: Duration = Duration::from_secs(10);
+/// Interval at which a stream says how much of its prompt is computed, if its client asks for that.
+pub(crate) const PROGRESS_PERIOD: Duration = Duration::from_millis(250);
 /// Longest time of a generation, queue included: 4,096 tokens at 2 a second fit.
 pub(crate) const GENERATION_TIME: Duration = Duration::from_secs(2400);
 /// Most tokens of a chat's answer if its request sets no limit: about 3,000 words, and half of the keys and values that

@@ -5,6 +5,7 @@ mod command;
 mod history;
 mod line_buffer;
 mod prompt;
+mod prompt_sign;
 mod session;
 mod transcript;
 

@@ -2,21 +2,17 @@
 
 use std::io;
 use std::path::Path;
-use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressStyle};
 use tokio::runtime::Runtime;
 
 use super::super::exit::{CliError, Exit};
 use super::super::output;
 use super::command::{Input, help};
 use super::prompt::{Line, Prompt};
+use super::prompt_sign::PromptSign;
 use super::transcript::Transcript;
 use crate::chat::{AnswerEnd, ChatClient, Conversation, Message, Piece, Role};
 use crate::client::Failure;
-
-/// Interval at which the sign of a prompt that is being read moves.
-const SPINNER_PERIOD: Duration = Duration::from_millis(120);
 
 /// A conversation with one endpoint.
 pub(super) struct Session {
@@ -129,10 +125,13 @@ impl Session {
     fn answer(&mut self) -> io::Result<Outcome> {
         let (mut text, mut reasoning) = (String::new(), String::new());
         let mut written = Ok(());
-        let waiting = spinner();
+        let waiting = PromptSign::new();
         let (client, conversation, transcript) = (&self.client, &self.conversation, &mut self.transcript);
         let piece = |piece: Piece| {
-            waiting.finish_and_clear();
+            match &piece {
+                Piece::Progress(progress) => waiting.show(*progress),
+                Piece::Reasoning(_) | Piece::Text(_) => waiting.clear(),
+            }
             let shown = transcript.piece(&piece);
             if written.is_ok() {
                 written = shown;
@@ -140,6 +139,7 @@ impl Session {
             match piece {
                 Piece::Reasoning(more) => reasoning += &more,
                 Piece::Text(more) => text += &more,
+                Piece::Progress(_) => {}
             }
         };
         let outcome = self.runtime.block_on(async {
@@ -152,7 +152,7 @@ impl Session {
                 },
             }
         });
-        waiting.finish_and_clear();
+        waiting.clear();
         self.transcript.end()?;
         written?;
         if matches!(outcome, Outcome::Interrupted) && text.is_empty() {
@@ -164,14 +164,6 @@ impl Session {
         }
         Ok(outcome)
     }
-}
-
-/// A sign that the prompt is being read, on stderr if that is a terminal.
-fn spinner() -> ProgressBar {
-    let style = ProgressStyle::with_template("{spinner} reading the prompt, {elapsed}");
-    let spinner = ProgressBar::new_spinner().with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
-    spinner.enable_steady_tick(SPINNER_PERIOD);
-    spinner
 }
 
 /// One line about an answer: tokens, speed, and the stages that computed it.

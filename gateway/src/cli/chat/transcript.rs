@@ -61,6 +61,8 @@ impl Transcript {
             Piece::Reasoning(_) if !self.shows_reasoning => return String::new(),
             Piece::Reasoning(text) => (Last::Reasoning, text),
             Piece::Text(text) => (Last::Text, text),
+            // The sign of a prompt that is being read shows it.
+            Piece::Progress(_) => return String::new(),
         };
         let (dim, reset) = if self.colours { (DIM, RESET) } else { ("", "") };
         let change = match (std::mem::replace(&mut self.last, now), now) {

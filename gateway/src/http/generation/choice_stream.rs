@@ -1,14 +1,16 @@
 //! The sequences of one request, merged into one stream of deltas. Dropping the stream cancels all of them.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Instant;
 
-use engine::generate::{TokenEvent, TokenStream};
+use engine::generate::{Pipeline, TokenEvent, TokenStream};
 use futures::stream::{self, Stream, StreamExt};
 use tokio_stream::StreamMap;
 
 use super::choice_decoder::{ChoiceDecoder, Delta};
 use super::dialect::Choice;
+use super::prompt_progress::{Observed, PromptProgress};
 use super::timings::{self, TimingsBody};
 use super::totals::Totals;
 use super::usage::Usage;
@@ -19,6 +21,10 @@ type Events = Pin<Box<dyn Stream<Item = Option<TokenEvent>> + Send>>;
 
 /// The running sequences of one request, with a decoder for each choice.
 pub(crate) struct ChoiceStream {
+    pipeline: Arc<dyn Pipeline>,
+    submitted: Instant,
+    /// The sequences' numbers in the pipeline's reports.
+    sequences: Vec<u64>,
     running: StreamMap<usize, Events>,
     decoders: Vec<ChoiceDecoder>,
     /// Number of tokens that each choice had when its last reasoning came.
@@ -44,16 +50,25 @@ pub(crate) struct ChoiceDelta {
 // === impl ChoiceStream ===
 
 impl ChoiceStream {
-    /// A stream without sequences yet. The prompts have `prompt_tokens` tokens together, and each gets `choices_each`
-    /// choices, of which the best `kept` are in the answer, or all if that is 0.
-    pub(crate) fn new(prompt_tokens: u64, choices_each: u32, kept: u32) -> Self {
-        let (choices_each, kept) = (choices_each as usize, kept as usize);
-        let (running, decoders, reasoning_tokens) = (StreamMap::new(), Vec::new(), Vec::new());
-        Self { running, decoders, reasoning_tokens, prompt_tokens, choices_each, kept }
+    /// A stream without sequences of `pipeline` yet. The prompts have `prompt_tokens` tokens together, and each gets
+    /// `choices_each` choices, of which the best `kept` are in the answer, or all if that is 0.
+    pub(crate) fn new(pipeline: Arc<dyn Pipeline>, prompt_tokens: u64, choices_each: u32, kept: u32) -> Self {
+        Self {
+            pipeline,
+            submitted: Instant::now(),
+            sequences: Vec::new(),
+            running: StreamMap::new(),
+            decoders: Vec::new(),
+            reasoning_tokens: Vec::new(),
+            prompt_tokens,
+            choices_each: choices_each as usize,
+            kept: kept as usize,
+        }
     }
 
     /// Adds the next choice.
     pub(crate) fn add(&mut self, generation: TokenStream, decoder: ChoiceDecoder) {
+        self.sequences.push(generation.id());
         self.running.insert(self.decoders.len(), events(generation));
         self.decoders.push(decoder);
         self.reasoning_tokens.push(0);
@@ -83,6 +98,16 @@ impl ChoiceStream {
     /// Tokens of all prompts, each prompt counted once.
     pub(crate) fn prompt_tokens(&self) -> u64 {
         self.prompt_tokens
+    }
+
+    /// The part of the prompts that is computed. `None` once tokens come. Choices of one prompt share its first one's
+    /// keys and values, so that only that one counts.
+    pub(crate) fn prompt_progress(&self) -> Option<PromptProgress> {
+        let first = self.sequences.iter().zip(&self.decoders).step_by(self.choices_each.max(1));
+        let submitted = self.submitted;
+        let observed =
+            first.map(|(id, decoder)| Observed { id: *id, cached_tokens: decoder.cached_tokens(), submitted });
+        PromptProgress::new(&observed.collect::<Vec<_>>(), &self.pipeline.sequences(), Instant::now())
     }
 
     /// True if every choice has ended.

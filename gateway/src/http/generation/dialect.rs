@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::choice_decoder::Ended;
 use super::choice_stream::ChoiceDelta;
+use super::prompt_progress::PromptProgress;
 use super::text_model::ToolCall;
 use super::token_logprob::TokenLogprob;
 use super::totals::Totals;
@@ -57,6 +58,14 @@ pub(crate) trait Dialect: Send + 'static {
 
     /// Writes the events for an error, in place of the missing deltas.
     fn fail(&mut self, error: &ApiError, events: &mut Events);
+
+    /// True if the client is to hear how much of its prompts is computed.
+    fn wants_progress(&self) -> bool {
+        false
+    }
+
+    /// Writes how much of the prompts is computed, before the first delta.
+    fn progress(&self, _progress: PromptProgress, _events: &mut Events) {}
 
     /// Writes something without meaning, because there was nothing to write for a while. It keeps proxies and clients
     /// from taking a silent stream for a broken one.

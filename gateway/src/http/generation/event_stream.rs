@@ -12,12 +12,15 @@ use warp::reply::Response;
 
 use super::choice_stream::ChoiceStream;
 use super::dialect::{Dialect, Events};
+use super::prompt_progress::PromptProgress;
+use crate::http::limits::PROGRESS_PERIOD;
 use crate::http::stream_response::stream_response;
 
 /// Streams `choices`. After `ping_period` without an event it sends the dialect's ping.
 pub(super) fn respond(choices: ChoiceStream, dialect: impl Dialect, ping_period: Duration) -> Response {
     let content_type = dialect.content_type();
-    let mut events = EventStream { choices, dialect, ping_period, waiting: Events::default(), done: false };
+    let prompt = dialect.wants_progress().then(PromptWatch::default);
+    let mut events = EventStream { choices, dialect, ping_period, prompt, waiting: Events::default(), done: false };
     events.dialect.open(events.choices.choices(), events.choices.prompt_tokens(), &mut events.waiting);
     let events = stream::unfold(events, |mut events| async {
         let bytes = events.next().await?;
@@ -30,8 +33,17 @@ struct EventStream<D> {
     choices: ChoiceStream,
     dialect: D,
     ping_period: Duration,
+    /// What the client has heard of its prompts, if it wants to and no token has come yet.
+    prompt: Option<PromptWatch>,
     waiting: Events,
     done: bool,
+}
+
+#[derive(Debug, Default)]
+struct PromptWatch {
+    said: Option<PromptProgress>,
+    /// Time since anything was sent.
+    silent: Duration,
 }
 
 // === impl EventStream ===
@@ -39,9 +51,11 @@ struct EventStream<D> {
 impl<D: Dialect> EventStream<D> {
     async fn next(&mut self) -> Option<Bytes> {
         while self.waiting.is_empty() && !self.done {
-            match tokio::time::timeout(self.ping_period, self.choices.next()).await {
-                Err(_) => self.dialect.ping(&mut self.waiting),
+            let patience = self.prompt.as_ref().map_or(self.ping_period, |_| PROGRESS_PERIOD.min(self.ping_period));
+            match tokio::time::timeout(patience, self.choices.next()).await {
+                Err(_) => self.nothing_came(patience),
                 Ok(Ok(Some(delta))) => {
+                    self.prompt = None;
                     let totals = self.choices.is_over().then(|| self.choices.totals());
                     self.dialect.delta(&delta, totals, &mut self.waiting);
                 }
@@ -56,5 +70,23 @@ impl<D: Dialect> EventStream<D> {
             }
         }
         self.waiting.pop()
+    }
+
+    /// Says how much of the prompts is computed, if that has changed, or else sends a ping when it is time.
+    fn nothing_came(&mut self, waited: Duration) {
+        let Some(prompt) = &mut self.prompt else { return self.dialect.ping(&mut self.waiting) };
+        prompt.silent += waited;
+        let progress = self.choices.prompt_progress();
+        match progress.filter(|progress| !prompt.said.is_some_and(|said| said.is_same_as(progress))) {
+            Some(progress) => {
+                *prompt = PromptWatch { said: Some(progress), silent: Duration::ZERO };
+                self.dialect.progress(progress, &mut self.waiting);
+            }
+            None if prompt.silent >= self.ping_period => {
+                prompt.silent = Duration::ZERO;
+                self.dialect.ping(&mut self.waiting);
+            }
+            None => {}
+        }
     }
 }

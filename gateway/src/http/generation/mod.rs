@@ -12,6 +12,7 @@ pub(super) mod inference_span;
 pub(super) mod infill;
 pub(super) mod model_description;
 pub(super) mod options;
+pub(super) mod prompt_progress;
 pub(super) mod reply;
 pub(super) mod start;
 pub(super) mod text_model;

@@ -87,7 +87,7 @@ pub(crate) async fn start(
     let model_stop_tokens: &[u32] = if options.ignore_eos { &[] } else { state.text.stop_tokens() };
     let stop_tokens: Arc<[u32]> = model_stop_tokens.iter().chain(&options.stop_tokens).copied().collect();
     let prompt_tokens = prompts.iter().map(|prompt| prompt.len() as u64).sum();
-    let mut choices = ChoiceStream::new(prompt_tokens, options.choices, options.kept);
+    let mut choices = ChoiceStream::new(Arc::clone(&state.pipeline), prompt_tokens, options.choices, options.kept);
     for prompt in prompts {
         for choice in 0..options.choices {
             let mut tokens = options.tokens.clone();

@@ -28,6 +28,8 @@ pub(crate) struct ValidOptions {
     /// True if the answer is streamed as events.
     pub(crate) stream: bool,
     pub(crate) usage: StreamedUsage,
+    /// True if a stream says how much of its prompts is computed.
+    pub(crate) progress: bool,
     /// The way in which log-probabilities name tokens.
     pub(crate) token_names: TokenNames,
 }
@@ -90,7 +92,8 @@ impl ValidOptions {
         };
         let are_ids = params.flag("return_tokens_as_token_ids")?;
         let token_names = if are_ids { TokenNames::Ids } else { TokenNames::Texts };
-        Ok(Self { generation, stream, usage: StreamedUsage::read(params, stream)?, token_names })
+        let progress = params.flag("return_progress")?;
+        Ok(Self { generation, stream, usage: StreamedUsage::read(params, stream)?, progress, token_names })
     }
 }
 

@@ -15,6 +15,7 @@ use crate::http::error::ApiError;
 use crate::http::generation::choice_decoder::{Ended, ToolCallDelta};
 use crate::http::generation::choice_stream::ChoiceDelta;
 use crate::http::generation::dialect::{Choice, Dialect, Events};
+use crate::http::generation::prompt_progress::PromptProgress;
 use crate::http::generation::timings::TimingsBody;
 use crate::http::generation::token_logprob::{TokenLogprob, TokenNames};
 use crate::http::generation::totals::Totals;
@@ -70,6 +71,7 @@ pub(crate) struct Answer<S> {
     /// The way in which log-probabilities name tokens, if the request asks for them.
     logprobs: Option<TokenNames>,
     streamed_usage: StreamedUsage,
+    wants_progress: bool,
     /// Tokens of the request so far, in a stream.
     usage: Usage,
     /// The tokens of the prompts, if the request asks for their ids.
@@ -94,6 +96,9 @@ pub(crate) struct Envelope<C> {
     usage: Option<Option<UsageBody>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     timings: Option<TimingsBody>,
+    /// In a stream that asks for it, until its first token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prompt_progress: Option<PromptProgress>,
     /// Absent unless the request asks for the prompt's log-probabilities and the endpoint has them here.
     #[serde(skip_serializing_if = "Option::is_none")]
     prompt_logprobs: Option<PromptLogprobs>,
@@ -135,6 +140,7 @@ impl<S: Shape> Answer<S> {
             model: model.to_owned(),
             logprobs: options.generation.logprobs.then_some(options.token_names),
             streamed_usage: options.usage,
+            wants_progress: options.progress,
             usage: Usage::default(),
             prompts: options.generation.token_ids.then(|| prompts.to_vec()),
             prompt_due: Vec::new(),
@@ -169,6 +175,7 @@ impl<S: Shape> Answer<S> {
             choices,
             usage: None,
             timings: None,
+            prompt_progress: None,
             prompt_logprobs: None,
             prompt_token_ids: None,
         }
@@ -268,6 +275,16 @@ impl<S: Shape> Dialect for Answer<S> {
             let timings = totals.filter(|_| self.streamed_usage == StreamedUsage::None).map(|totals| totals.timings);
             events.push(&Envelope { timings, ..self.chunk(*choice, S::ending(*choice, ended), ids) });
         }
+    }
+
+    fn wants_progress(&self) -> bool {
+        self.wants_progress
+    }
+
+    fn progress(&self, progress: PromptProgress, events: &mut Events) {
+        let choice = Identified { choice: S::piece(0, "", None), prompt_token_ids: None, token_ids: None };
+        let chunk = self.envelope(S::CHUNK_OBJECT, vec![choice]);
+        events.push(&Envelope { prompt_progress: Some(progress), ..chunk });
     }
 
     fn close(&mut self, Totals { usage, timings }: Totals, events: &mut Events) {
