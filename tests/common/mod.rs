@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses a part")]
 
 pub(crate) mod cluster;
+pub(crate) mod debian;
 pub(crate) mod etcd;
 pub(crate) mod fleet;
 pub(crate) mod golden;

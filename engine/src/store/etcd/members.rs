@@ -264,8 +264,8 @@ fn tls_advice(reason: &str, is_anonymous: bool) -> Option<&'static str> {
     } else if reason.contains("fatal alert") && (reason.contains("Certificate") || reason.contains("UnknownCA")) {
         Some("it does not take this process's certificate: expected etcd_cert and etcd_key to be one of its authority")
     } else if is_anonymous && ENDED_CONNECTIONS.iter().any(|end| reason.to_lowercase().contains(end)) {
-        // A server that wants a certificate says so in an alert, and one without TLS in its own protocol; both then close
-        // the connection while the client still writes, so that the kernel often throws their words away.
+        // A server that wants a certificate says so in an alert, and one without TLS in its own protocol; both then
+        // close the connection while the client still writes, so that the kernel often throws their words away.
         Some(
             "it may ask for a certificate: expected etcd_cert and etcd_key; \
              or it speaks no TLS: expected an http:// address",

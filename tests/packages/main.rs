@@ -3,15 +3,18 @@
 //!
 //! A fresh Debian needs root and mmdebstrap (`etc/prepare debian`), and is kept in the target folder.
 
+#[path = "../common/mod.rs"]
 mod common;
+mod services;
 
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use common::debian::{fresh_debian, is_root, run};
 use common::http::GatewayClient;
 use common::{model_path, wait_for};
 use serde_json::{Value, json};
@@ -23,13 +26,6 @@ const FIRST_TOKEN_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// Begins a command of the package's user.
 const AS_BATON: &[&str] = &["setpriv", "--reuid=baton", "--regid=baton", "--clear-groups"];
-
-fn run(command: &mut Command) -> String {
-    let Output { status, stdout, stderr } = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    let text = String::from_utf8_lossy(&stdout).into_owned();
-    assert!(status.success(), "{command:?}: {status}\n{text}{}", String::from_utf8_lossy(&stderr));
-    text
-}
 
 /// Builds the packages of a revision around the tested program.
 fn build(folder: &Path, revision: &str) {
@@ -103,6 +99,17 @@ fn the_archive_has_a_stripped_program_with_its_pages_and_completions() {
     assert_eq!(run(Command::new(&program).arg("--version")), format!("baton {}\n", env!("CARGO_PKG_VERSION")));
     let built = fs::metadata(env!("CARGO_BIN_EXE_baton")).unwrap().len();
     assert!(fs::metadata(&program).unwrap().len() < built, "it is stripped");
+}
+
+/// Homebrew runs on no machine of these tests: Ruby reads the formula with a stand-in for its class.
+#[test]
+fn the_formula_installs_the_archive_and_passes_its_own_test() {
+    if Command::new("ruby").arg("--version").output().is_err() {
+        return eprintln!("left out: the formula needs Ruby (etc/prepare debian)");
+    }
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/etc/check-formula");
+    let printed = run(Command::new(script).arg(packages().join("homebrew/baton.rb")));
+    assert!(printed.contains("its test passes"), "{printed}");
 }
 
 #[test]
@@ -185,10 +192,6 @@ impl Drop for Up {
     }
 }
 
-fn is_root() -> bool {
-    run(Command::new("id").arg("-u")).trim() == "0"
-}
-
 /// A free port of this machine.
 fn free_port() -> SocketAddr {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
@@ -230,20 +233,8 @@ fn first_token(root: &Root, user: &[&str]) -> Duration {
 
 #[test]
 fn the_deb_is_installed_started_upgraded_and_removed_in_a_fresh_debian() {
-    if !is_linux("the .deb") {
-        return;
-    }
-    if !is_root() || Command::new("mmdebstrap").arg("--version").output().is_err() {
-        return eprintln!("left out: a fresh Debian needs root and mmdebstrap (etc/prepare debian)");
-    }
-    let debian = Path::new(env!("CARGO_TARGET_TMPDIR")).join("debian-bookworm.tar");
-    if !debian.exists() {
-        let half = debian.with_extension("half.tar");
-        run(Command::new("mmdebstrap").args(["--quiet", "--variant=apt", "--include=adduser", "bookworm"]).arg(&half));
-        fs::rename(half, &debian).unwrap();
-    }
-    let mut root = Root { path: tempfile::tempdir().unwrap(), mounted: Vec::new() };
-    run(Command::new("tar").arg("xf").arg(&debian).arg("-C").arg(root.path.path()));
+    let Some(path) = fresh_debian() else { return };
+    let mut root = Root { path, mounted: Vec::new() };
     root.mount(&["-t", "proc", "proc"], "proc");
     root.mount(&["--bind", "/dev"], "dev");
     fs::create_dir(root.path.path().join("model")).unwrap();

@@ -1,0 +1,14 @@
+#!/bin/bash
+# The steps of a boot: what follows this is appended to it. Each says when it has been taken.
+exec > /root/steps.log 2>&1
+say() { echo "step: $*"; }
+wait_for() { for _ in $(seq 200); do "$@" 2>/dev/null && return 0; sleep 0.2; done; echo "in vain: $*"; return 1; }
+answers() {
+    exec 3<>/dev/tcp/127.0.0.1/8100 && printf 'GET /health HTTP/1.0\r\nhost: localhost\r\n\r\n' >&3 &&
+        grep -q '"status":"ok"' <&3
+}
+healthy() { wait_for answers; }
+as_me() { setpriv --reuid=me --regid=me --init-groups env HOME=/home/me XDG_RUNTIME_DIR=/run/user/1000 "$@"; }
+running() { ls -l /proc/*/exe 2>/dev/null | grep -q '/baton$'; }
+# Kills a process, and waits until it is gone and the cluster answers.
+comes_back() { kill -KILL "$1" && wait_for test ! -e "/proc/$1" && sleep 1 && healthy; }
