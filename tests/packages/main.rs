@@ -267,6 +267,11 @@ fn the_deb_is_installed_started_upgraded_and_removed_in_a_fresh_debian() {
     println!("installed in {installed:?}; first token {served:?} after `baton up`");
     assert!(installed + served < FIRST_TOKEN_TIME_MAX, "{installed:?} and {served:?}");
 
+    // A fresh Debian has neither `ps` nor `kill`.
+    assert!(!root.has("usr/bin/ps") && !root.has("bin/ps"));
+    let drill = run(root.command("baton").args(["drill", "--tokens", "32", "/model/model.gguf"]));
+    assert!(drill.contains("EQUAL: all 32 tokens"), "{drill}");
+
     // An upgrade keeps what the operator wrote.
     let settings = root.path.path().join("etc/baton/baton.toml");
     fs::write(&settings, "[cluster]\ncluster = \"mine\"\n").unwrap();

@@ -94,6 +94,7 @@ fn a_service_starts_with_the_machine_comes_back_when_killed_and_goes_when_remove
         "healthy && say serves\n\
          as_me baton service uninstall up && say removed\n\
          ! running && ! test -e /home/me/.config/systemd/user/baton-up.service && say gone\n\
+         as_me baton up /model/model.gguf & healthy && as_me baton stop && wait && ! running && say stopped\n\
          systemctl start etcd && say etcd runs\n\
          printf '[cluster]\\netcd = [\"http://127.0.0.1:2379\"]\\n[model]\\nmodel = \"/model/model.gguf\"\\n' \
              > /etc/baton/baton.toml\n\
@@ -102,7 +103,16 @@ fn a_service_starts_with_the_machine_comes_back_when_killed_and_goes_when_remove
          healthy && say machine serves\n\
          comes_back \"$(systemctl show -P MainPID baton-stage)\" && say machine came back\n",
     );
-    for step in ["serves", "removed", "gone", "etcd runs", "machine installed", "machine serves", "machine came back"] {
+    for step in [
+        "serves",
+        "removed",
+        "gone",
+        "stopped",
+        "etcd runs",
+        "machine installed",
+        "machine serves",
+        "machine came back",
+    ] {
         assert!(second.contains(&format!("step: {step}\n")), "no {step} in:\n{second}");
     }
     let third = machine.boot(

@@ -97,7 +97,8 @@ async fn stop(up: &RunningUp) -> Result<EndedProcess, CliError> {
     let has_ended = || up.has_ended().map_err(|source| CliError::Running { source });
     // It may have ended by itself since it was found; its number is nobody else's as long as the lock is held.
     if !has_ended()? {
-        let sent = Command::new("kill").args(["-TERM", &pid.to_string()]).output().await;
+        // The shell's own: a fresh Debian has no program of that name.
+        let sent = Command::new("sh").args(["-c", "kill -TERM \"$1\"", "sh", &pid.to_string()]).output().await;
         let refused = match sent {
             Ok(sent) if sent.status.success() => None,
             Ok(sent) => Some(String::from_utf8_lossy(&sent.stderr).trim().to_owned()),

@@ -2,6 +2,7 @@
 
 use std::process::{Output, Stdio};
 
+use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System, UpdateKind};
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
@@ -36,11 +37,14 @@ pub(super) fn end_of(output: &[u8]) -> String {
 }
 
 /// True if process `pid` is a `baton stage`. Else what it is.
-pub(super) async fn is_stage(pid: u32) -> Result<(), String> {
-    let command = run("ps", &["-o", "command=", "-p", &pid.to_string()], "").await;
-    let command = command.map_err(|_| "there is no such process".to_owned())?;
-    let is_stage = command.split_whitespace().skip(1).any(|word| word == "stage");
-    if is_stage { Ok(()) } else { Err(command.chars().take(100).collect()) }
+pub(super) fn is_stage(pid: u32) -> Result<(), String> {
+    let (pid, mut system) = (Pid::from_u32(pid), System::new());
+    let refresh = ProcessRefreshKind::nothing().with_cmd(UpdateKind::Always);
+    system.refresh_processes_specifics(ProcessesToUpdate::Some(&[pid]), true, refresh);
+    let process = system.process(pid).ok_or_else(|| "there is no such process".to_owned())?;
+    let words: Vec<_> = process.cmd().iter().map(|word| word.to_string_lossy()).collect();
+    let is_stage = words.iter().skip(1).any(|word| word == "stage");
+    if is_stage { Ok(()) } else { Err(words.join(" ").chars().take(100).collect()) }
 }
 
 /// Sends a signal.
@@ -63,11 +67,11 @@ pub(super) fn end_later(pid: u32) -> Result<Undo, DrillError> {
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn a_process_that_is_no_stage_is_named() {
-        let found = is_stage(std::process::id()).await.unwrap_err();
+    #[test]
+    fn a_process_that_is_no_stage_is_named() {
+        let found = is_stage(std::process::id()).unwrap_err();
         assert!(found.contains("gateway") || found.contains("baton") || found.contains('/'), "{found}");
-        assert_eq!(is_stage(u32::MAX >> 1).await.unwrap_err(), "there is no such process");
+        assert_eq!(is_stage(u32::MAX >> 1).unwrap_err(), "there is no such process");
     }
 
     #[tokio::test]

@@ -55,7 +55,7 @@ impl Victim {
 
     /// Refuses a fault that cannot be brought about here.
     pub(super) async fn check(&self, fault: Fault) -> Result<(), DrillError> {
-        process::is_stage(self.pid).await.map_err(|found| DrillError::NoProcess {
+        process::is_stage(self.pid).map_err(|found| DrillError::NoProcess {
             stage: self.stage.clone(),
             pid: self.pid,
             found,
