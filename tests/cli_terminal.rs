@@ -14,8 +14,8 @@ use serde_json::Value;
 
 /// Longest time for an answer, on a machine that does other things, too.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(60);
-/// Bytes of a screen that a failed test shows.
-const SHOWN_BYTES_MAX: usize = 3000;
+/// Letters of a screen that a failed test shows.
+const SHOWN_CHARS_MAX: usize = 3000;
 const QUESTION: &str = "What is the capital of France? Answer in one word.";
 
 fn baton(home: &Path) -> Command {
@@ -67,7 +67,7 @@ impl Terminal {
                 let rest = screen.split_off(at + text.len());
                 return std::mem::replace(&mut screen, rest);
             }
-            let end = &screen[screen.floor_char_boundary(screen.len().saturating_sub(SHOWN_BYTES_MAX))..];
+            let end: String = screen.chars().skip(screen.chars().count().saturating_sub(SHOWN_CHARS_MAX)).collect();
             assert!(started.elapsed() < ANSWER_TIME_MAX, "no {text:?} in what ends with {end:?}");
             drop(screen);
             std::thread::sleep(Duration::from_millis(20));

@@ -53,7 +53,7 @@ async fn a_stream_that_asks_for_it_says_how_much_of_its_prompt_is_computed() {
         assert!(!second.contains("\"processed\":40"), "{second}");
         server.pipeline.permits.add_permits(Semaphore::MAX_PERMITS / 2);
         let rest = read_until(&mut stream, "data: [DONE]").await;
-        assert!(!rest.contains("prompt_progress") && rest.contains("finish_reason\":\"stop\""), "{rest}");
+        assert!(!rest.contains("prompt_progress") && rest.contains("\"finish_reason\":\""), "{rest}");
     }
 }
 

@@ -31,9 +31,9 @@ impl LiveState {
             ("state", state) => *state = Some(serde_json::from_str(&event.data)?),
             ("patch", Some(state)) => merge_patch::apply(state, serde_json::from_str(&event.data)?),
             ("sample", Some(state)) => {
-                append(state.pointer_mut("/series/rows"), vec![serde_json::from_str(&event.data)?], ROWS_MAX);
+                append(state, "/series/rows", vec![serde_json::from_str(&event.data)?], ROWS_MAX);
             }
-            ("log", Some(state)) => append(state.pointer_mut("/log"), serde_json::from_str(&event.data)?, LINES_MAX),
+            ("log", Some(state)) => append(state, "/log", serde_json::from_str(&event.data)?, LINES_MAX),
             // The stream ends, and the next one is to begin with the whole state.
             ("behind", _) => self.last_id = None,
             _ => {}
@@ -52,9 +52,9 @@ impl LiveState {
     }
 }
 
-/// Appends to a list that keeps its newest entries.
-fn append(list: Option<&mut Value>, more: Vec<Value>, entries_max: usize) {
-    if let Some(Value::Array(entries)) = list {
+/// Appends to the list at the JSON pointer `place`, if one is there. It keeps its newest entries.
+fn append(state: &mut Value, place: &str, more: Vec<Value>, entries_max: usize) {
+    if let Some(Value::Array(entries)) = state.pointer_mut(place) {
         entries.extend(more);
         let excess = entries.len().saturating_sub(entries_max);
         entries.drain(..excess);

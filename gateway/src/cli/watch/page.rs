@@ -48,10 +48,10 @@ pub(super) fn render(picture: &Picture, beside: Beside<'_>, screen: Screen) -> S
     let table = stages::render(&picture.cluster, beside.loads, stages_max, columns);
     let requests_max = left.map_or(PIPE_LINES_MAX, |left| (left / 4).max(2));
     let running = requests::render(&picture.requests, requests_max, columns);
-    append_table(&mut lines, table, picture.cluster.stages.len(), "stages");
+    append_table(&mut lines, &table, picture.cluster.stages.len(), "stages");
     let reasons = stages::reasons(&picture.cluster).take(stages_max.min(PIPE_LINES_MAX));
     lines.extend(reasons.map(|reason| Line::new(Tone::Bad, &reason)));
-    append_table(&mut lines, running, picture.requests.len(), "requests");
+    append_table(&mut lines, &running, picture.requests.len(), "requests");
     if picture.requests.is_empty() {
         lines.extend([Line::default(), Line::new(Tone::Dim, "no request runs or waits")]);
     }
@@ -66,7 +66,7 @@ pub(super) fn render(picture: &Picture, beside: Beside<'_>, screen: Screen) -> S
 }
 
 /// Appends a table behind a blank line, and how many rows of all are not in it.
-fn append_table(lines: &mut Vec<Line>, table: Vec<String>, all: usize, noun: &str) {
+fn append_table(lines: &mut Vec<Line>, table: &[String], all: usize, noun: &str) {
     let Some((heading, rows)) = table.split_first() else { return };
     lines.extend([Line::default(), Line::new(Tone::Bold, heading)]);
     lines.extend(rows.iter().map(|row| Line::new(Tone::Plain, row)));
