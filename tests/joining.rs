@@ -36,6 +36,7 @@ const LISTENS: &str = "0A";
 /// The packets of a flood, and the records in each.
 const FLOOD_PACKETS: u32 = 400;
 const FLOOD_RECORDS: u8 = 30;
+/// Most floods, 300 ms apart.
 const FLOODS_MAX: u32 = 60;
 /// The end of an address with the port of multicast DNS, in /proc/net/udp.
 const DNS_PORT: &str = ":14E9";

@@ -3,8 +3,9 @@
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
+use std::sync::Mutex;
 
-/// What is installed in it, beside what every Debian has: what packages and services of other programs rely on, too.
+/// Packages in it beside those of every Debian: packages and services of other programs rely on them, too.
 const INCLUDED: &str = "adduser,dbus,libpam-systemd,systemd-sysv";
 
 /// Runs a command and returns its output.
@@ -29,6 +30,8 @@ pub(crate) fn fresh_debian() -> Option<tempfile::TempDir> {
         eprintln!("left out: a fresh Debian needs Linux, root and mmdebstrap (etc/prepare debian)");
         return None;
     }
+    static MAKING: Mutex<()> = Mutex::new(());
+    let making = MAKING.lock().unwrap();
     let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join("debian-bookworm-systemd.tar");
     if !kept.exists() {
         let half = kept.with_extension("half.tar");
@@ -36,6 +39,7 @@ pub(crate) fn fresh_debian() -> Option<tempfile::TempDir> {
         run(Command::new("mmdebstrap").args(["--quiet", "--variant=apt", &include, "bookworm"]).arg(&half));
         fs::rename(half, &kept).unwrap();
     }
+    drop(making);
     let root = tempfile::tempdir().unwrap();
     run(Command::new("tar").arg("xf").arg(&kept).arg("-C").arg(root.path()));
     Some(root)

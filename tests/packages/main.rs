@@ -1,7 +1,7 @@
 //! The packages of `etc/package`: their sums, contents and bill of materials; the .deb in a fresh Debian, where it is
 //! installed, started, upgraded and removed; and the program of the OCI image, started from its layer alone.
 //!
-//! A fresh Debian needs root and mmdebstrap (`etc/prepare debian`), and is kept in the target folder.
+//! A fresh Debian needs root, mmdebstrap and systemd-nspawn, the formula Ruby (`etc/prepare debian`).
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -10,5 +10,11 @@ answers() {
 healthy() { wait_for answers; }
 as_me() { setpriv --reuid=me --regid=me --init-groups env HOME=/home/me XDG_RUNTIME_DIR=/run/user/1000 "$@"; }
 running() { ls -l /proc/*/exe 2>/dev/null | grep -q '/baton$'; }
-# Kills a process, and waits until it is gone and the cluster answers.
-comes_back() { kill -KILL "$1" && wait_for test ! -e "/proc/$1" && sleep 1 && healthy; }
+# The process of a unit, of which systemctl is asked with the arguments behind it.
+process_of() { unit=$1; shift; "$@" show -P MainPID "$unit"; }
+is_another() { now=$(process_of "${@:2}"); [ "$now" -gt 0 ] && [ "$now" != "$1" ]; }
+# Kills the process of a unit, and waits until it has another one and the cluster answers.
+comes_back() {
+    old=$(process_of "$@")
+    [ "$old" -gt 0 ] && kill -KILL "$old" && wait_for is_another "$old" "$@" && healthy
+}

@@ -70,7 +70,7 @@ struct Chunk {
     #[serde(default)]
     timings: Option<AnswerTimings>,
     #[serde(default)]
-    prompt_progress: Option<ComputedPrompt>,
+    prompt_progress: Option<serde_json::Value>,
     #[serde(default)]
     error: Option<serde_json::Value>,
 }
@@ -113,7 +113,9 @@ impl ChatDecoder {
             return Err(Failure::StreamError { message: truncated(&message) });
         }
         self.end.timings = chunk.timings.or(self.end.timings.take());
-        let mut pieces: Vec<_> = chunk.prompt_progress.map(Piece::Progress).into_iter().collect();
+        // One of another shape says nothing of the prompt, and the rest of the chunk counts all the same.
+        let progress = chunk.prompt_progress.and_then(|progress| serde_json::from_value(progress).ok());
+        let mut pieces: Vec<_> = progress.map(Piece::Progress).into_iter().collect();
         for choice in chunk.choices {
             self.end.finish_reason = choice.finish_reason.or(self.end.finish_reason.take());
             let reasoning = choice.delta.reasoning_content.or(choice.delta.reasoning);

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::answer::{AnswerEnd, ChatDecoder, Piece};
 use super::conversation::Message;
-use super::limits::{MODELS_TIMEOUT, SILENCE_MAX};
+use super::limits::{MODELS_TIMEOUT, NAMED_MODEL_TIMEOUT, SILENCE_MAX};
 use crate::client::{Connector, Events, Failure, Target, first_model, reason, send};
 
 /// The parameters that go with every request. What is `None` is left to the endpoint.
@@ -47,7 +47,8 @@ impl ChatClient {
         model: Option<String>,
         options: ChatOptions,
     ) -> Result<Self, Failure> {
-        let listed = match first_model(&target, &connector, MODELS_TIMEOUT).await {
+        let patience = if model.is_some() { NAMED_MODEL_TIMEOUT } else { MODELS_TIMEOUT };
+        let listed = match first_model(&target, &connector, patience).await {
             // A model that is named needs no list.
             Err(_) if model.is_some() => None,
             listed => listed?,

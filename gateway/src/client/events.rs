@@ -20,7 +20,7 @@ pub(crate) struct Events {
 
 /// One event.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Event {
+pub(crate) struct ServerEvent {
     /// Its name, if it has one.
     pub(crate) name: Option<String>,
     /// Its id, if it has one.
@@ -54,7 +54,7 @@ impl Events {
     ///
     /// # Errors
     /// [`EventTooLong`], after which the rest of the stream cannot be parsed.
-    pub(crate) fn push(&mut self, bytes: &[u8]) -> Result<Vec<Event>, EventTooLong> {
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> Result<Vec<ServerEvent>, EventTooLong> {
         let mut complete = Vec::new();
         for &byte in bytes {
             let after_return = std::mem::replace(&mut self.after_carriage_return, byte == b'\r');
@@ -71,12 +71,12 @@ impl Events {
     }
 
     /// Ends a line. If the line is empty, it ends an event, which is returned if it has data.
-    fn end_line(&mut self) -> Option<Event> {
+    fn end_line(&mut self) -> Option<ServerEvent> {
         let line = std::mem::take(&mut self.line);
         if line.is_empty() {
             let (name, id) = (self.name.take(), self.id.take());
             let data = String::from_utf8_lossy(&self.data.take()?).into_owned();
-            return Some(Event { name, id, data });
+            return Some(ServerEvent { name, id, data });
         }
         let end = line.iter().position(|byte| *byte == b':').unwrap_or(line.len());
         let value = line.get(end + 1..).unwrap_or_default();
@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn an_unfinished_event_is_not_returned() {
-        assert_eq!(Events::default().push(b"data: half\n").unwrap(), Vec::<Event>::new());
+        assert_eq!(Events::default().push(b"data: half\n").unwrap(), Vec::<ServerEvent>::new());
     }
 
     #[test]

@@ -17,7 +17,7 @@ mod trusted;
 pub use api_secret::ApiSecret;
 pub use connector::{ClientStream, Connector, Duplex};
 pub use endpoint::Endpoint;
-pub(crate) use events::{Event, Events};
+pub(crate) use events::{Events, ServerEvent};
 pub use failure::Failure;
 pub(crate) use request::{collect, first_model, reason, send, truncated};
 pub use scheme::Scheme;

@@ -4,11 +4,11 @@ use std::collections::HashMap;
 
 /// The gateway's metrics by name. Values that differ only in labels are added up.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Counters(HashMap<String, f64>);
+pub(super) struct MetricTotals(HashMap<String, f64>);
 
-// === impl Counters ===
+// === impl MetricTotals ===
 
-impl Counters {
+impl MetricTotals {
     /// The values of a page of metrics, without the buckets of histograms.
     pub(super) fn parse(text: &str) -> Self {
         let mut counted = HashMap::new();
@@ -24,7 +24,7 @@ impl Counters {
         Self(counted)
     }
 
-    /// What was counted since `last`: times as means, shares of all tokens since the gateway started.
+    /// The changes since `last`: times as means, shares of all tokens since the gateway started.
     pub(super) fn since(&self, last: &Self) -> String {
         let value = |name: &str| self.value(name);
         let more = |name: &str| value(name) - last.value(name);
@@ -62,15 +62,15 @@ mod tests {
 
     #[test]
     fn values_of_different_labels_are_added_up_and_times_are_means_since_the_last_page() {
-        let now = Counters::parse(PAGE);
+        let now = MetricTotals::parse(PAGE);
         assert!(!now.0.contains_key("baton_inter_token_seconds_bucket"));
         let first = "between tokens 100.0 ms · prompt tokens from the cache 25 % · preempted 5";
-        assert_eq!(now.since(&Counters::default()), first);
+        assert_eq!(now.since(&MetricTotals::default()), first);
         assert_eq!(now.since(&now), "prompt tokens from the cache 25 % · preempted 5");
         let mut last = now.clone();
         last.0.insert("baton_inter_token_seconds_count".to_owned(), 4.0);
         last.0.insert("baton_inter_token_seconds_sum".to_owned(), 0.1);
         assert!(now.since(&last).starts_with("between tokens 400.0 ms"));
-        assert_eq!(Counters::default().since(&last), "");
+        assert_eq!(MetricTotals::default().since(&last), "");
     }
 }

@@ -1,6 +1,6 @@
-//! What the cluster decided, the newest sentence first. Pure.
+//! The decisions of the cluster, the newest sentence first. Pure.
 
-use super::line::{Line, Tone, wrap};
+use super::line::{PageLine, Tone, wrap};
 use super::picture::Decision;
 use super::units::clock;
 
@@ -10,7 +10,7 @@ const MARGIN: usize = 8 + 2 + 9 + 2;
 const LINES_MAX: usize = 3;
 
 /// The newest sentences in at most `lines_max` lines.
-pub(super) fn render(log: &[Decision], lines_max: usize, width: usize) -> Vec<Line> {
+pub(super) fn render(log: &[Decision], lines_max: usize, width: usize) -> Vec<PageLine> {
     let mut lines = Vec::new();
     for decision in log.iter().rev() {
         let wrapped = wrap(&decision.text, width.saturating_sub(MARGIN).max(20));
@@ -21,7 +21,7 @@ pub(super) fn render(log: &[Decision], lines_max: usize, width: usize) -> Vec<Li
             }
             let more = if at + 1 == LINES_MAX && wrapped.len() > LINES_MAX { " …" } else { "" };
             let margin = if at == 0 { head.clone() } else { " ".repeat(MARGIN) };
-            lines.push(Line::new(Tone::Dim, &margin).with(Tone::Plain, &format!("{text}{more}")));
+            lines.push(PageLine::new(Tone::Dim, &margin).with(Tone::Plain, &format!("{text}{more}")));
         }
     }
     lines

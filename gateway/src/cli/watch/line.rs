@@ -14,7 +14,7 @@ pub(super) enum Tone {
 
 /// A line under construction.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Line(Vec<(Tone, String)>);
+pub(super) struct PageLine(Vec<(Tone, String)>);
 
 // === impl Tone ===
 
@@ -30,9 +30,9 @@ impl Tone {
     }
 }
 
-// === impl Line ===
+// === impl PageLine ===
 
-impl Line {
+impl PageLine {
     /// A line of one piece.
     pub(super) fn new(tone: Tone, text: &str) -> Self {
         Self::default().with(tone, text)
@@ -110,12 +110,12 @@ mod tests {
 
     #[test]
     fn a_line_is_cut_by_columns_and_colours_are_around_what_is_left() {
-        let line = Line::new(Tone::Good, "serving").with(Tone::Plain, "  größe 模型");
+        let line = PageLine::new(Tone::Good, "serving").with(Tone::Plain, "  größe 模型");
         assert_eq!(line.render(80, false), "serving  größe 模型");
         assert_eq!(line.render(80, true), "\x1b[32mserving\x1b[0m  größe 模型");
         assert_eq!(line.render(18, false), "serving  größe 模…");
         assert_eq!(line.render(4, true), "\x1b[32mser\x1b[0m…");
-        assert_eq!(Line::new(Tone::Dim, "a\u{1b}[2J").render(9, false), "a\u{fffd}[2J");
+        assert_eq!(PageLine::new(Tone::Dim, "a\u{1b}[2J").render(9, false), "a\u{fffd}[2J");
         assert_eq!(line.render(0, false), "…");
     }
 

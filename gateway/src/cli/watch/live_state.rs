@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::limits::{LINES_MAX, ROWS_MAX};
 use super::picture::Picture;
-use crate::client::Event;
+use crate::client::ServerEvent;
 use crate::merge_patch;
 
 /// The state after the events so far.
@@ -24,7 +24,7 @@ pub(super) struct EventError(#[from] serde_json::Error);
 
 impl LiveState {
     /// Applies an event. Events of unknown names change nothing.
-    pub(super) fn apply(&mut self, event: Event) -> Result<(), EventError> {
+    pub(super) fn apply(&mut self, event: ServerEvent) -> Result<(), EventError> {
         self.last_id = event.id.or(self.last_id.take());
         let name = event.name.unwrap_or_default();
         match (name.as_str(), &mut self.state) {
@@ -34,11 +34,20 @@ impl LiveState {
                 append(state, "/series/rows", vec![serde_json::from_str(&event.data)?], ROWS_MAX);
             }
             ("log", Some(state)) => append(state, "/log", serde_json::from_str(&event.data)?, LINES_MAX),
-            // The stream ends, and the next one is to begin with the whole state.
-            ("behind", _) => self.last_id = None,
+            ("behind", _) => self.begin_anew(),
             _ => {}
         }
         Ok(())
+    }
+
+    /// Lets the next stream begin with the whole state.
+    pub(super) fn begin_anew(&mut self) {
+        self.last_id = None;
+    }
+
+    /// True once a whole state has come.
+    pub(super) fn has_state(&self) -> bool {
+        self.state.is_some()
     }
 
     /// The id of the last event, from which a new stream goes on.
@@ -65,8 +74,8 @@ fn append(state: &mut Value, place: &str, more: Vec<Value>, entries_max: usize) 
 mod tests {
     use super::*;
 
-    fn event(name: &str, id: &str, data: &str) -> Event {
-        Event { name: Some(name.to_owned()), id: Some(id.to_owned()), data: data.to_owned() }
+    fn event(name: &str, id: &str, data: &str) -> ServerEvent {
+        ServerEvent { name: Some(name.to_owned()), id: Some(id.to_owned()), data: data.to_owned() }
     }
 
     #[test]

@@ -22,9 +22,9 @@ use std::time::Instant;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use self::counters::Counters;
+use self::counters::MetricTotals;
 use self::limits::{COUNTERS_PERIOD, DRAW_PERIOD, PERIOD};
-use self::line::{Line, Tone};
+use self::line::{PageLine, Tone};
 use self::link_loads::LinkLoads;
 use self::live_state::LiveState;
 use self::page::{Beside, Screen};
@@ -41,7 +41,7 @@ const CLEAR_REST_OF_LINE: &str = "\x1b[K";
 const CLEAR_BELOW: &str = "\x1b[J";
 
 /// Shows one page after the other.
-struct Watch<'a> {
+struct Watcher<'a> {
     settings: &'a ClusterSettings,
     terminal: &'a TerminalSettings,
     is_terminal: bool,
@@ -61,16 +61,16 @@ enum End {
 /// Shows the cluster until Ctrl-C, or until nobody reads the pages.
 pub(super) async fn run(settings: &ClusterSettings, terminal: &TerminalSettings) -> Result<Exit, CliError> {
     let is_terminal = io::stdout().is_terminal();
-    let mut watch = Watch { settings, terminal, is_terminal, followed: None, loads: LinkLoads::default() };
+    let mut watch = Watcher { settings, terminal, is_terminal, followed: None, loads: LinkLoads::default() };
     tokio::select! {
         interrupted = tokio::signal::ctrl_c() => Ok(interrupted.map(|()| Exit::Ok)?),
         ended = watch.run() => ended.map(|()| Exit::Ok),
     }
 }
 
-// === impl Watch ===
+// === impl Watcher ===
 
-impl Watch<'_> {
+impl Watcher<'_> {
     async fn run(&mut self) -> Result<(), CliError> {
         loop {
             let document = match cluster::read_once(self.settings).await {
@@ -88,6 +88,7 @@ impl Watch<'_> {
             }
             let drawn = match document {
                 Some(document) => self.draw_records(&document, &broken)?,
+                // It is followed: so there is a picture.
                 None => self.draw_last(&broken)?,
             };
             if drawn.is_break() {
@@ -108,19 +109,19 @@ impl Watch<'_> {
 
     /// Shows what the gateway at `url` sends until that ends.
     async fn follow(&mut self, url: &str) -> Result<End, CliError> {
-        let mut live = match self.followed.take() {
-            Some((followed, live)) if followed == url => live,
+        let mut live = match &self.followed {
+            Some((followed, live)) if followed == url => live.clone(),
             _ => LiveState::default(),
         };
         let end = match Subscription::open(url, &self.settings.client, live.last_id()).await {
             Ok(events) => self.show_events(events, url, &mut live).await?,
             Err(failure) => End::Broken { reason: failure.to_string() },
         };
-        self.followed = Some((url.to_owned(), live));
-        match end {
-            End::Broken { reason } if self.draw_last(&reason)?.is_break() => Ok(End::Unread),
-            end => Ok(end),
+        // A gateway that has sent nothing does not take the place of one that has.
+        if live.has_state() {
+            self.followed = Some((url.to_owned(), live));
         }
+        Ok(end)
     }
 
     /// Draws the state after the events, not oftener than people see.
@@ -144,6 +145,7 @@ impl Watch<'_> {
                         Err(failure) => return Ok(End::Broken { reason: failure.to_string() }),
                     };
                     if let Err(error) = live.apply(event) {
+                        live.begin_anew();
                         return Ok(End::Broken { reason: error.to_string() });
                     }
                     is_stale = true;
@@ -156,7 +158,10 @@ impl Watch<'_> {
                             return Ok(End::Unread);
                         }
                         Ok(_) => {}
-                        Err(error) => return Ok(End::Broken { reason: error.to_string() }),
+                        Err(error) => {
+                            live.begin_anew();
+                            return Ok(End::Broken { reason: error.to_string() });
+                        }
                     }
                 }
             }
@@ -188,7 +193,7 @@ impl Watch<'_> {
         if !reason.is_empty() {
             text.push_str(&format!("\nno live figures: {reason}\n"));
         }
-        let lines = text.lines().map(|line| Line::new(Tone::Plain, line).render(columns, colours) + "\n");
+        let lines = text.lines().map(|line| PageLine::new(Tone::Plain, line).render(columns, colours) + "\n");
         let page: String = lines.take(rows.map_or(usize::MAX, |rows| rows.saturating_sub(1))).collect();
         self.show(&page)
     }
@@ -214,9 +219,9 @@ impl Watch<'_> {
 
 /// Reads the counters of the gateway at `url` again and again, and sends what was counted meanwhile.
 async fn count(url: String, client: ClientSettings, counted: watch::Sender<String>) {
-    let mut last: Option<Counters> = None;
+    let mut last: Option<MetricTotals> = None;
     loop {
-        let now = ask::get(&url, "/metrics", &client).await.map(|page| Counters::parse(&page));
+        let now = ask::get(&url, "/metrics", &client).await.map(|page| MetricTotals::parse(&page));
         // The events say whether the gateway answers.
         if let Ok(now) = now {
             let text = last.as_ref().map(|last| now.since(last)).unwrap_or_default();

@@ -1,7 +1,7 @@
 //! The page that `baton status --watch` shows: the dashboard's figures as text. Pure.
 
 use super::limits::PIPE_LINES_MAX;
-use super::line::{Line, Tone, wrap};
+use super::line::{PageLine, Tone, wrap};
 use super::link_loads::LinkLoads;
 use super::picture::{Cluster, Picture};
 use super::units::{duration, layers, number, percent, sparkline, whole};
@@ -25,7 +25,7 @@ pub(super) struct Screen {
     pub(super) colours: bool,
 }
 
-/// What is shown beside the picture.
+/// The figures beside the picture.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Beside<'a> {
     /// The cluster's name.
@@ -34,7 +34,7 @@ pub(super) struct Beside<'a> {
     pub(super) connection: Result<&'a str, &'a str>,
     /// The loads of the links.
     pub(super) loads: &'a LinkLoads,
-    /// What the events do not count.
+    /// The counters that the events do not have.
     pub(super) counted: &'a str,
 }
 
@@ -50,15 +50,15 @@ pub(super) fn render(picture: &Picture, beside: Beside<'_>, screen: Screen) -> S
     let running = requests::render(&picture.requests, requests_max, columns);
     append_table(&mut lines, &table, picture.cluster.stages.len(), "stages");
     let reasons = stages::reasons(&picture.cluster).take(stages_max.min(PIPE_LINES_MAX));
-    lines.extend(reasons.map(|reason| Line::new(Tone::Bad, &reason)));
+    lines.extend(reasons.map(|reason| PageLine::new(Tone::Bad, &reason)));
     append_table(&mut lines, &running, picture.requests.len(), "requests");
     if picture.requests.is_empty() {
-        lines.extend([Line::default(), Line::new(Tone::Dim, "no request runs or waits")]);
+        lines.extend([PageLine::default(), PageLine::new(Tone::Dim, "no request runs or waits")]);
     }
     let left = rows.map_or(PIPE_LINES_MAX, |rows| rows.saturating_sub(1 + lines.len() + 2));
     let decided = decisions::render(&picture.log, left, columns);
     if !decided.is_empty() {
-        lines.extend([Line::default(), Line::new(Tone::Bold, "DECISIONS (UTC), the newest first")]);
+        lines.extend([PageLine::default(), PageLine::new(Tone::Bold, "DECISIONS (UTC), the newest first")]);
         lines.extend(decided);
     }
     lines.truncate(rows.map_or(usize::MAX, |rows| rows.saturating_sub(1)));
@@ -66,25 +66,25 @@ pub(super) fn render(picture: &Picture, beside: Beside<'_>, screen: Screen) -> S
 }
 
 /// Appends a table behind a blank line, and how many rows of all are not in it.
-fn append_table(lines: &mut Vec<Line>, table: &[String], all: usize, noun: &str) {
+fn append_table(lines: &mut Vec<PageLine>, table: &[String], all: usize, noun: &str) {
     let Some((heading, rows)) = table.split_first() else { return };
-    lines.extend([Line::default(), Line::new(Tone::Bold, heading)]);
-    lines.extend(rows.iter().map(|row| Line::new(Tone::Plain, row)));
+    lines.extend([PageLine::default(), PageLine::new(Tone::Bold, heading)]);
+    lines.extend(rows.iter().map(|row| PageLine::new(Tone::Plain, row)));
     if rows.len() < all {
-        lines.push(Line::new(Tone::Dim, &format!("and {} more {noun}", whole((all - rows.len()) as u64))));
+        lines.push(PageLine::new(Tone::Dim, &format!("and {} more {noun}", whole((all - rows.len()) as u64))));
     }
 }
 
-fn head(picture: &Picture, beside: Beside<'_>, columns: usize) -> Vec<Line> {
+fn head(picture: &Picture, beside: Beside<'_>, columns: usize) -> Vec<PageLine> {
     let Picture { cluster, .. } = picture;
     let model = cluster.model.as_ref();
     let name = model.map_or("no model yet", |model| &model.name);
     let (tone, state) = if cluster.serving { (Tone::Good, "● serving") } else { (Tone::Bad, "○ not serving") };
-    let title = Line::new(tone, state).with(Tone::Bold, &format!("  {name}"));
+    let title = PageLine::new(tone, state).with(Tone::Bold, &format!("  {name}"));
     let title = title.with(Tone::Dim, &format!("  cluster {}", beside.cluster));
     let connection = match beside.connection {
-        Ok(url) => Line::new(Tone::Dim, &format!("live from {url}")),
-        Err(reason) => Line::new(Tone::Bad, &format!("reconnecting: {reason}")),
+        Ok(url) => PageLine::new(Tone::Dim, &format!("live from {url}")),
+        Err(reason) => PageLine::new(Tone::Bad, &format!("reconnecting: {reason}")),
     };
     let mut lines = vec![title, connection];
     lines.extend(sentence(Tone::Dim, &facts(picture), columns));
@@ -98,10 +98,10 @@ fn head(picture: &Picture, beside: Beside<'_>, columns: usize) -> Vec<Line> {
     for trouble in troubles.cloned().chain(silent).chain(alarms).chain(pins) {
         lines.extend(sentence(Tone::Bad, &trouble, columns));
     }
-    lines.push(Line::default());
+    lines.push(PageLine::default());
     lines.extend(figures(picture, columns));
     if !beside.counted.is_empty() {
-        lines.push(Line::new(Tone::Dim, beside.counted));
+        lines.push(PageLine::new(Tone::Dim, beside.counted));
     }
     lines.extend(sparks(picture, columns));
     lines.extend(moving(picture).iter().flat_map(|text| sentence(Tone::Bold, text, columns)));
@@ -124,7 +124,7 @@ fn facts(picture: &Picture) -> String {
 }
 
 /// The figures of now, in as many lines as they need.
-fn figures(picture: &Picture, columns: usize) -> Vec<Line> {
+fn figures(picture: &Picture, columns: usize) -> Vec<PageLine> {
     let Picture { cluster, series, .. } = picture;
     let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
     let rows = or_dash(series.last("batch_rows").map(number));
@@ -141,15 +141,16 @@ fn figures(picture: &Picture, columns: usize) -> Vec<Line> {
         ("without input", share("idle_input")),
         ("link full", share("idle_output")),
     ];
-    let mut lines: Vec<Line> = Vec::new();
+    let mut lines: Vec<PageLine> = Vec::new();
     for (name, value) in figures {
-        let figure = |gap: &str, line: Line| line.with(Tone::Dim, &format!("{gap}{name} ")).with(Tone::Bold, &value);
+        let figure =
+            |gap: &str, line: PageLine| line.with(Tone::Dim, &format!("{gap}{name} ")).with(Tone::Bold, &value);
         match lines.pop() {
-            None => lines.push(figure("", Line::default())),
+            None => lines.push(figure("", PageLine::default())),
             Some(line) => {
                 let longer = figure("   ", line.clone());
                 let fits = longer.width() <= columns;
-                lines.extend(if fits { vec![longer] } else { vec![line, figure("", Line::default())] });
+                lines.extend(if fits { vec![longer] } else { vec![line, figure("", PageLine::default())] });
             }
         }
     }
@@ -157,7 +158,7 @@ fn figures(picture: &Picture, columns: usize) -> Vec<Line> {
 }
 
 /// The tokens a second of the last minutes.
-fn sparks(picture: &Picture, columns: usize) -> Option<Line> {
+fn sparks(picture: &Picture, columns: usize) -> Option<PageLine> {
     const TITLE: &str = "tokens/s of the last ";
     let series = &picture.series;
     let room = SPARKS_MAX.min(columns.saturating_sub(TITLE.len() + 24));
@@ -167,8 +168,8 @@ fn sparks(picture: &Picture, columns: usize) -> Option<Line> {
     if most <= 0.0 {
         return None;
     }
-    let span = duration((values.len() as u64 * series.interval_ms.max(1)) as f64);
-    let line = Line::new(Tone::Dim, &format!("{TITLE}{span} ")).with(Tone::Good, &sparkline(&values));
+    let span = duration(((values.len() as u64).saturating_mul(series.interval_ms.max(1))) as f64);
+    let line = PageLine::new(Tone::Dim, &format!("{TITLE}{span} ")).with(Tone::Good, &sparkline(&values));
     Some(line.with(Tone::Dim, &format!(" at most {}", number(most))))
 }
 
@@ -190,9 +191,9 @@ fn moving(picture: &Picture) -> Option<String> {
 }
 
 /// A sentence in a few lines.
-fn sentence(tone: Tone, text: &str, columns: usize) -> Vec<Line> {
+fn sentence(tone: Tone, text: &str, columns: usize) -> Vec<PageLine> {
     let lines = wrap(text, columns);
-    lines.iter().take(SENTENCE_LINES_MAX).map(|line| Line::new(tone, line)).collect()
+    lines.iter().take(SENTENCE_LINES_MAX).map(|line| PageLine::new(tone, line)).collect()
 }
 
 #[cfg(test)]

@@ -14,8 +14,8 @@ pub(super) struct Picture {
     /// The requests of this gateway, by their numbers.
     pub(super) requests: BTreeMap<String, RequestPlace>,
     pub(super) controls: Controls,
-    pub(super) series: Series,
-    /// What the cluster decided, the oldest first.
+    pub(super) series: SeriesRows,
+    /// The decisions of the cluster, the oldest first.
     pub(super) log: Vec<Decision>,
 }
 
@@ -116,12 +116,12 @@ pub(super) struct RequestPlace {
     pub(super) age_ms: u64,
     pub(super) in_flight: u64,
     pub(super) in_flight_ms: u64,
-    pub(super) stages: Vec<StageWork>,
+    pub(super) stages: Vec<StageShare>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default)]
-pub(super) struct StageWork {
+pub(super) struct StageShare {
     pub(super) stage: String,
     pub(super) compute_ms: f64,
 }
@@ -135,7 +135,7 @@ pub(super) struct Controls {
 /// The figures of the last minutes: a row for each interval.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default)]
-pub(super) struct Series {
+pub(super) struct SeriesRows {
     pub(super) columns: Vec<String>,
     pub(super) interval_ms: u64,
     pub(super) rows: Vec<Vec<Option<f64>>>,
@@ -179,9 +179,9 @@ impl Memory {
     }
 }
 
-// === impl Series ===
+// === impl SeriesRows ===
 
-impl Series {
+impl SeriesRows {
     /// The values of a column, the oldest first.
     pub(super) fn column(&self, name: &str) -> impl DoubleEndedIterator<Item = Option<f64>> {
         let at = self.columns.iter().position(|column| column == name);

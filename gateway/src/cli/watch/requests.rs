@@ -52,7 +52,7 @@ fn row(id: &str, request: &RequestPlace) -> [String; 7] {
 
 /// The tokens that are done of all, and both in words.
 fn place(request: &RequestPlace) -> (u64, u64, String) {
-    let history = request.prompt_tokens + request.generated_tokens;
+    let history = request.prompt_tokens.saturating_add(request.generated_tokens);
     match request.phase.as_str() {
         "waiting" => {
             let words = format!("{} before it, {} prompt tokens", request.before, whole(request.prompt_tokens));
@@ -64,7 +64,7 @@ fn place(request: &RequestPlace) -> (u64, u64, String) {
         }
         _ => {
             let (made, left) = (request.generated_tokens, request.tokens_left);
-            (made, made + left, format!("{} tokens, at most {} more", whole(made), whole(left)))
+            (made, made.saturating_add(left), format!("{} tokens, at most {} more", whole(made), whole(left)))
         }
     }
 }

@@ -85,7 +85,7 @@ fn next<'a>(stages: &[&'a Stage], stage: &Stage) -> Option<&'a Stage> {
     stages.iter().find(|next| next.layers.is_some_and(|layers| layers.start() == end)).copied()
 }
 
-/// What carries the frames to `stage`.
+/// The interface that carries the frames to `stage`.
 fn via(stage: &Stage) -> String {
     match &stage.interface {
         _ if stage.endpoint.as_deref().is_some_and(|endpoint| endpoint.starts_with("ipc:")) => {

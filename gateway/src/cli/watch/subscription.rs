@@ -8,7 +8,7 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::limits::{OPEN_TIMEOUT, SILENCE_MAX, STATE_BYTES_MAX};
-use crate::client::{Connector, Endpoint, Event, Events, Failure, Target, reason, send};
+use crate::client::{Connector, Endpoint, Events, Failure, ServerEvent, Target, reason, send};
 use crate::settings::ClientSettings;
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
@@ -18,7 +18,7 @@ pub(super) struct Subscription {
     body: Incoming,
     events: Events,
     /// Events of the last frame that were not taken yet.
-    read: VecDeque<Event>,
+    read: VecDeque<ServerEvent>,
     /// The time of the last byte.
     heard: Instant,
 }
@@ -46,7 +46,7 @@ impl Subscription {
     ///
     /// # Errors
     /// [`Failure`] once the stream is over: a gateway ends it only when it stops.
-    pub(super) async fn next(&mut self) -> Result<Event, Failure> {
+    pub(super) async fn next(&mut self) -> Result<ServerEvent, Failure> {
         loop {
             if let Some(event) = self.read.pop_front() {
                 return Ok(event);

@@ -33,7 +33,7 @@ struct EventStream<D> {
     choices: ChoiceStream,
     dialect: D,
     ping_period: Duration,
-    /// What the client has heard of its prompts, if it wants to and no token has come yet.
+    /// The progress that the client has heard of, if it wants to and no token has come yet.
     prompt: Option<PromptWatch>,
     waiting: Events,
     done: bool,

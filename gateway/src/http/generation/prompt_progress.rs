@@ -15,7 +15,7 @@ pub(crate) struct PromptProgress {
     cache: u64,
     /// Those that are computed or were in the cache.
     processed: u64,
-    /// Milliseconds since the request came.
+    /// Milliseconds since the prompts were handed to the pipeline.
     time_ms: u64,
 }
 
