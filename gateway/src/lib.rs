@@ -22,6 +22,7 @@ pub mod service;
 pub mod settings;
 #[cfg(feature = "tls")]
 pub mod share;
+mod signal;
 pub mod support;
 pub mod text;
 pub mod transfer;

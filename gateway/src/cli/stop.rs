@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use engine::store::{EtcdAccess, EtcdStore};
+use rustix::process::Signal;
 use schema::{ClusterName, Keyspace, StageName};
 use serde::Serialize;
-use tokio::process::Command;
 use tokio::time::{sleep, timeout};
 
 use super::cluster;
@@ -14,6 +14,7 @@ use super::exit::{CliError, Exit};
 use super::output::{self, replace_control_chars};
 use crate::running::{POLL_INTERVAL, RunningFolder, RunningUp, STOP_WAIT_MAX};
 use crate::settings::{ClusterOptions, ClusterSettings, Environment};
+use crate::signal;
 
 /// Longest wait for the list of members, which is only for the message.
 const MEMBERS_TIMEOUT: Duration = Duration::from_secs(2);
@@ -96,19 +97,11 @@ async fn stop(up: &RunningUp) -> Result<EndedProcess, CliError> {
     let (pid, asked) = (up.record.pid, Instant::now());
     let has_ended = || up.has_ended().map_err(|source| CliError::Running { source });
     // It may have ended by itself since it was found; its number is nobody else's as long as the lock is held.
-    if !has_ended()? {
-        // The shell's own: a fresh Debian has no program of that name.
-        let sent = Command::new("sh").args(["-c", "kill -TERM \"$1\"", "sh", &pid.to_string()]).output().await;
-        let refused = match sent {
-            Ok(sent) if sent.status.success() => None,
-            Ok(sent) => Some(String::from_utf8_lossy(&sent.stderr).trim().to_owned()),
-            Err(error) => Some(error.to_string()),
-        };
-        if let Some(reason) = refused
-            && !has_ended()?
-        {
-            return Err(CliError::NotStopped { pid, reason });
-        }
+    if !has_ended()?
+        && let Err(error) = signal::send(pid, Signal::TERM)
+        && !has_ended()?
+    {
+        return Err(CliError::NotStopped { pid, reason: error.to_string() });
     }
     while !has_ended()? {
         if asked.elapsed() > STOP_WAIT_MAX {

@@ -2,6 +2,7 @@
 
 use std::process::{Output, Stdio};
 
+use rustix::process::Signal;
 use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System, UpdateKind};
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
@@ -9,6 +10,7 @@ use tokio::process::Command;
 use super::error::DrillError;
 use super::limits::{OUTPUT_BYTES_MAX, PROGRAM_TIMEOUT};
 use super::undo::Undo;
+use crate::signal;
 
 /// Runs a short program with `input` and returns its output. The error says why it did not succeed.
 pub(super) async fn run(program: &str, arguments: &[&str], input: &str) -> Result<String, String> {
@@ -48,9 +50,10 @@ pub(super) fn is_stage(pid: u32) -> Result<(), String> {
 }
 
 /// Sends a signal.
-pub(super) async fn signal(pid: u32, name: &'static str) -> Result<(), DrillError> {
-    let sent = run("sh", &["-c", "kill -\"$1\" \"$2\"", "sh", name, &pid.to_string()], "").await;
-    sent.map(drop).map_err(|reason| DrillError::Impossible { what: format!("send SIG{name} to process {pid}"), reason })
+pub(super) fn send_signal(pid: u32, signal: Signal) -> Result<(), DrillError> {
+    let name = format!("{signal:?}").replace("Signal::", "SIG");
+    let what = format!("send {name} to process {pid}");
+    signal::send(pid, signal).map_err(|error| DrillError::Impossible { what, reason: error.to_string() })
 }
 
 /// Will let process `pid` go on that is about to be stopped. One that is gone needs nothing.

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use schema::StageName;
 
 use super::cluster_status::ClusterStatus;
@@ -13,7 +14,7 @@ use super::limits::{PAUSE_FACTOR, PAUSE_MIN, SILENCE_MAX, STALL_MAX, WHOLE_POLL_
 use super::link_cut;
 use super::own_cluster::OwnCluster;
 use super::plan::DrillPlan;
-use super::process::{signal, thaw_later};
+use super::process::{send_signal, thaw_later};
 use super::progress::DrillProgress;
 use super::recording::Recording;
 use super::report::{Disturbed, DrillReport};
@@ -183,14 +184,14 @@ impl<'a> Drill<'a> {
         }
         match (self.plan.fault, &self.victim) {
             (Fault::Kill, Some(victim)) => {
-                signal(victim.pid, "KILL").await?;
+                send_signal(victim.pid, Signal::KILL)?;
                 // Whoever has started it may start it again.
                 Ok(None)
             }
             (Fault::Freeze, Some(victim)) => {
                 // First what undoes it, so that nothing can come between.
                 let undo = thaw_later(victim.pid)?;
-                signal(victim.pid, "STOP").await?;
+                send_signal(victim.pid, Signal::STOP)?;
                 Ok(Some(Active::Undoable(undo)))
             }
             (Fault::Cut, Some(victim)) => Ok(Some(Active::Undoable(link_cut::cut(victim.port()?).await?))),
