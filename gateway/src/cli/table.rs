@@ -2,6 +2,9 @@
 
 use super::output::replace_control_chars;
 
+/// Spaces between columns.
+pub(super) const GAP: usize = 2;
+
 /// A table under construction: a row of headings, then the rows.
 #[derive(Debug)]
 pub(super) struct Table {
@@ -21,16 +24,32 @@ impl Table {
         self.rows.push(cells.into_iter().map(|cell| replace_control_chars(&cell)).collect());
     }
 
-    /// The table as text, with two spaces between columns and a newline after each row.
-    pub(super) fn render(&self) -> String {
+    /// The columns that each column takes on a screen. Letters of some scripts take two.
+    pub(super) fn widths(&self) -> Vec<usize> {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
-        let width =
-            |column: usize| self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
-        let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
+        let cells = |column: usize| self.rows.iter().filter_map(move |row| row.get(column));
+        (0..columns).map(|column| cells(column).map(|cell| screen_width(cell)).max().unwrap_or(0)).collect()
+    }
+
+    /// Leaves away all columns but those `kept`.
+    pub(super) fn keep(&mut self, kept: &[usize]) {
+        for row in &mut self.rows {
+            *row = kept.iter().filter_map(|column| row.get(*column).cloned()).collect();
+        }
+    }
+
+    /// The table as text, with spaces between columns and a newline after each row.
+    pub(super) fn render(&self) -> String {
+        let widths = self.widths();
         let line = |row: &Vec<String>| {
-            let cells: Vec<_> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-            format!("{}\n", cells.join("  ").trim_end())
+            let cells = row.iter().zip(&widths);
+            let padded = cells.map(|(cell, width)| cell.clone() + &" ".repeat(width + GAP - screen_width(cell)));
+            format!("{}\n", padded.collect::<String>().trim_end())
         };
         self.rows.iter().map(line).collect()
     }
+}
+
+fn screen_width(text: &str) -> usize {
+    console::measure_text_width(text)
 }

@@ -1,6 +1,6 @@
 //! A table that leaves columns away until it fits the terminal. Pure.
 
-use super::super::output::replace_control_chars;
+use super::super::table::{GAP, Table};
 
 /// A column: its heading, and its rank. The columns with the highest rank are left away first, those of rank 0 never.
 #[derive(Debug, Clone, Copy)]
@@ -14,37 +14,21 @@ pub(super) const fn column(heading: &'static str, rank: u8) -> Column {
     Column { heading, rank }
 }
 
-/// Spaces between columns.
-const GAP: usize = 2;
-
 /// The heading and the rows as lines, in as many of the columns as fit `width`. Columns without a value in any row are
 /// left away, too.
 pub(super) fn render<const N: usize>(columns: &[Column; N], rows: &[[String; N]], width: usize) -> Vec<String> {
-    let rows: Vec<[String; N]> = rows.iter().map(|row| row.clone().map(|cell| replace_control_chars(&cell))).collect();
-    let measure = |text: &str| console::measure_text_width(text);
-    let widths: [usize; N] = std::array::from_fn(|at| {
-        let cells = rows.iter().map(|row| measure(&row[at]));
-        cells.chain([measure(columns[at].heading)]).max().unwrap_or(0)
-    });
-    let mut shown: Vec<usize> = (0..N).filter(|at| rows.iter().any(|row| !row[*at].is_empty())).collect();
-    let total = |shown: &[usize]| shown.iter().map(|at| widths[*at] + GAP).sum::<usize>().saturating_sub(GAP);
-    while total(&shown) > width {
-        let Some(worst) = shown.iter().copied().filter(|at| columns[*at].rank > 0).max_by_key(|at| columns[*at].rank)
-        else {
-            break;
-        };
-        shown.retain(|at| *at != worst);
+    let mut table = Table::new(&columns.map(|column| column.heading));
+    rows.iter().for_each(|row| table.row(row.clone()));
+    let widths = table.widths();
+    let mut kept: Vec<usize> = (0..N).filter(|at| rows.iter().any(|row| !row[*at].is_empty())).collect();
+    let total = |kept: &[usize]| kept.iter().map(|at| widths[*at] + GAP).sum::<usize>().saturating_sub(GAP);
+    while total(&kept) > width {
+        let ranked = kept.iter().copied().filter(|at| columns[*at].rank > 0);
+        let Some(worst) = ranked.max_by_key(|at| columns[*at].rank) else { break };
+        kept.retain(|at| *at != worst);
     }
-    let line = |cell: &dyn Fn(usize) -> String| {
-        let cells = shown.iter().map(|at| {
-            let text = cell(*at);
-            let padding = (widths[*at] + GAP).saturating_sub(measure(&text));
-            text + &" ".repeat(padding)
-        });
-        cells.collect::<String>().trim_end().to_owned()
-    };
-    let heading = line(&|at| columns[at].heading.to_owned());
-    [heading].into_iter().chain(rows.iter().map(|row| line(&|at| row[at].clone()))).collect()
+    table.keep(&kept);
+    table.render().lines().map(str::to_owned).collect()
 }
 
 #[cfg(test)]

@@ -104,10 +104,9 @@ impl ChoiceStream {
     /// keys and values, so that only that one counts.
     pub(crate) fn prompt_progress(&self) -> Option<PromptProgress> {
         let first = self.sequences.iter().zip(&self.decoders).step_by(self.choices_each.max(1));
-        let submitted = self.submitted;
-        let observed =
-            first.map(|(id, decoder)| Observed { id: *id, cached_tokens: decoder.cached_tokens(), submitted });
-        PromptProgress::new(&observed.collect::<Vec<_>>(), &self.pipeline.sequences(), Instant::now())
+        let observed = first.map(|(id, decoder)| Observed { id: *id, cached_tokens: decoder.cached_tokens() });
+        let observed: Vec<_> = observed.collect();
+        PromptProgress::new(&observed, &self.pipeline.sequences(), self.submitted.elapsed())
     }
 
     /// True if every choice has ended.

@@ -1,7 +1,7 @@
 //! The `prompt_progress` extension field: the part of the prompts that is computed while a stream waits for its first
 //! token. The names are those of llama.cpp's server.
 
-use std::time::Instant;
+use std::time::Duration;
 
 use engine::generate::{SequencePhase, SequenceReport};
 use serde::Serialize;
@@ -24,17 +24,17 @@ pub(crate) struct PromptProgress {
 pub(crate) struct Observed {
     pub(crate) id: u64,
     pub(crate) cached_tokens: u32,
-    pub(crate) submitted: Instant,
 }
 
 // === impl PromptProgress ===
 
 impl PromptProgress {
-    /// The progress of `observed` by the reports on all sequences. `None` once a token of one of them is generated, and
-    /// while no report is about them.
-    pub(crate) fn new(observed: &[Observed], reports: &[SequenceReport], now: Instant) -> Option<Self> {
-        let mut all = Self { total: 0, cache: 0, processed: 0, time_ms: 0 };
-        for Observed { id, cached_tokens, submitted } in observed {
+    /// The progress of `observed` by the reports on all sequences, `elapsed` after they were submitted. `None` once a
+    /// token of one of them is generated, and while no report is about them.
+    pub(crate) fn new(observed: &[Observed], reports: &[SequenceReport], elapsed: Duration) -> Option<Self> {
+        let time_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+        let mut all = Self { total: 0, cache: 0, processed: 0, time_ms };
+        for Observed { id, cached_tokens } in observed {
             let report = reports.iter().find(|report| report.id == *id)?;
             if report.phase == SequencePhase::Decode {
                 return None;
@@ -43,8 +43,6 @@ impl PromptProgress {
             all.total += u64::from(report.prompt_tokens);
             all.cache += u64::from(*cached_tokens);
             all.processed += u64::from(report.computed_tokens.min(report.prompt_tokens));
-            let elapsed = now.saturating_duration_since(*submitted).as_millis();
-            all.time_ms = all.time_ms.max(u64::try_from(elapsed).unwrap_or(u64::MAX));
         }
         (all.total > 0).then_some(all)
     }
@@ -57,8 +55,6 @@ impl PromptProgress {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn report(id: u64, phase: SequencePhase, computed_tokens: u32) -> SequenceReport {
@@ -80,19 +76,18 @@ mod tests {
 
     #[test]
     fn prompts_of_one_request_are_added_up_until_one_has_a_token() {
-        let submitted = Instant::now();
-        let observed = [(1, 20), (2, 0)].map(|(id, cached_tokens)| Observed { id, cached_tokens, submitted });
-        let now = submitted + Duration::from_millis(1500);
+        let observed = [(1, 20), (2, 0)].map(|(id, cached_tokens)| Observed { id, cached_tokens });
+        let elapsed = Duration::from_millis(1500);
         let waiting = report(2, SequencePhase::Waiting { before: 0 }, 0);
         let reports = [report(7, SequencePhase::Decode, 9), report(1, SequencePhase::Prefill, 60), waiting.clone()];
-        let found = PromptProgress::new(&observed, &reports, now).unwrap();
+        let found = PromptProgress::new(&observed, &reports, elapsed).unwrap();
         assert_eq!(found, PromptProgress { total: 200, cache: 20, processed: 60, time_ms: 1500 });
         assert!(found.is_same_as(&PromptProgress { time_ms: 9, ..found }));
         // Tokens of an answer that is computed again are not the prompt's.
-        let again = PromptProgress::new(&observed[..1], &[report(1, SequencePhase::Prefill, 130)], now).unwrap();
+        let again = PromptProgress::new(&observed[..1], &[report(1, SequencePhase::Prefill, 130)], elapsed).unwrap();
         assert_eq!((again.total, again.processed), (100, 100));
-        assert_eq!(PromptProgress::new(&observed, &[report(1, SequencePhase::Decode, 100), waiting], now), None);
-        assert_eq!(PromptProgress::new(&observed, &reports[..2], now), None, "one of them is unknown");
-        assert_eq!(PromptProgress::new(&[], &reports, now), None);
+        assert_eq!(PromptProgress::new(&observed, &[report(1, SequencePhase::Decode, 100), waiting], elapsed), None);
+        assert_eq!(PromptProgress::new(&observed, &reports[..2], elapsed), None, "one of them is unknown");
+        assert_eq!(PromptProgress::new(&[], &reports, elapsed), None);
     }
 }
