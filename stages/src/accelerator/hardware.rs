@@ -3,6 +3,7 @@
 use candle_core::Device;
 use schema::record::DeviceKind;
 
+use crate::gpu::DeviceMemory;
 use crate::{NotBuilt, memory};
 
 /// A device and its kind.
@@ -28,15 +29,6 @@ pub enum HardwareError {
         /// Error message of the driver.
         cause: String,
     },
-}
-
-/// A device's memory, in bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct DeviceMemory {
-    /// Maximum for one process.
-    pub(super) total_bytes: u64,
-    /// The part of it that can still be allocated.
-    pub(super) available_bytes: u64,
 }
 
 // === impl Hardware ===

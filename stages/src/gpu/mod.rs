@@ -22,7 +22,7 @@ mod sim;
 mod support;
 mod weights;
 
-pub use device::{DeviceBuffer, Gpu, GpuError};
+pub use device::{Adapter, DeviceBuffer, DeviceMemory, Gpu, GpuError, PagesView, view_ranges};
 pub use kernel::{Kernel, RowsAtOnce};
 pub use launch::{Launch, View};
 pub use recorder::{Recorder, Records};

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::device::{Gpu, GpuError};
+use super::device::{Gpu, GpuError, PagesView};
 use super::kernel::Kernel;
 use super::launch::Launch;
 use crate::weights::Mapping;
@@ -42,7 +42,7 @@ impl<G> Recorder<G> {
 impl<G: Gpu> Gpu for Recorder<G> {
     type Buffer = G::Buffer;
 
-    fn map(&mut self, pages: &Arc<Mapping>) -> Result<G::Buffer, GpuError> {
+    fn map(&mut self, pages: &Arc<Mapping>) -> Result<Vec<PagesView<G::Buffer>>, GpuError> {
         self.records.mapped_bytes += pages.bytes().len();
         self.device.map(pages)
     }

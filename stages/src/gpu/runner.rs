@@ -253,7 +253,7 @@ impl<G: Gpu> GpuRunner<G> {
 impl<G: Gpu + Send> Runner for GpuRunner<G> {
     fn step(&mut self, work: Work<'_>) -> Result<Output, RunnerError> {
         let mut outcome = Outcome::of_step(self.weights.output_head.is_some());
-        self.run(&work, &mut outcome)?;
+        G::scoped(|| self.run(&work, &mut outcome))?;
         outcome.output()
     }
 }

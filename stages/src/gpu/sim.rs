@@ -7,7 +7,7 @@ use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use super::device::{DeviceBuffer, Gpu, GpuError};
+use super::device::{DeviceBuffer, Gpu, GpuError, PagesView};
 use super::launch::{Launch, View};
 use super::limits::{KERNEL_BUFFERS_MAX, MESSAGE_BYTES_MAX};
 use crate::weights::Mapping;
@@ -74,8 +74,8 @@ impl SimGpu {
 impl Gpu for SimGpu {
     type Buffer = SimBuffer;
 
-    fn map(&mut self, pages: &Arc<Mapping>) -> Result<SimBuffer, GpuError> {
-        Ok(SimBuffer::Mapped(Arc::clone(pages)))
+    fn map(&mut self, pages: &Arc<Mapping>) -> Result<Vec<PagesView<SimBuffer>>, GpuError> {
+        Ok(PagesView::whole(pages, SimBuffer::Mapped(Arc::clone(pages))))
     }
 
     fn allocate(&mut self, bytes: usize) -> Result<SimBuffer, GpuError> {

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use super::device::{DeviceBuffer, Gpu, GpuError};
+use super::device::{DeviceBuffer, Gpu, GpuError, PagesView};
 use super::launch::View;
 use crate::format::Format;
 use crate::model::{Activation, AttentionSpec, ModelSpec, UnsupportedModel};
@@ -67,9 +67,9 @@ pub(super) struct ShardWeights<B> {
 }
 
 /// Finds tensors in the mapped pages.
-struct MappedPages<B> {
-    /// The addresses of each buffer's bytes.
-    buffers: Vec<(Range<usize>, B)>,
+pub(super) struct MappedPages<B> {
+    /// The addresses of each view's bytes.
+    views: Vec<(Range<usize>, PagesView<B>)>,
 }
 
 // === impl ShardWeights ===
@@ -84,8 +84,7 @@ impl<B: DeviceBuffer> ShardWeights<B> {
         shard: &MappedShard,
         gpu: &mut G,
     ) -> Result<Self, SetupError> {
-        let buffers = shard.runs().iter().map(|run| Ok((addresses(run.bytes()), gpu.map(run)?)));
-        let pages = MappedPages { buffers: buffers.collect::<Result<_, GpuError>>()? };
+        let pages = MappedPages::new(shard, gpu)?;
         let range = shard.layers();
         let layers = (range.start()..range.end())
             .map(|layer| Layer::new(LayerTensors::load(spec, shard, layer, &pages)?, gpu))
@@ -196,6 +195,19 @@ impl<B> MatrixGroup<B> {
 
 // === impl MappedPages ===
 
+impl<B: DeviceBuffer> MappedPages<B> {
+    /// The pages of `shard` on `gpu`.
+    pub(super) fn new<G: Gpu<Buffer = B>>(shard: &MappedShard, gpu: &mut G) -> Result<Self, GpuError> {
+        let mut views = Vec::new();
+        for run in shard.runs() {
+            let start = run.bytes().as_ptr() as usize;
+            let mapped = gpu.map(run)?.into_iter();
+            views.extend(mapped.map(|view| (start + view.bytes.start..start + view.bytes.end, view)));
+        }
+        Ok(Self { views })
+    }
+}
+
 impl<B: Clone> Backend for MappedPages<B> {
     type Matrix = DeviceMatrix<B>;
     type Vector = Vec<f32>;
@@ -203,14 +215,15 @@ impl<B: Clone> Backend for MappedPages<B> {
 
     fn matrix(&self, tensor: Tensor) -> Result<DeviceMatrix<B>, SetupError> {
         let wanted = addresses(tensor.bytes());
-        let holds = |(have, _): &&(Range<usize>, B)| have.start <= wanted.start && wanted.end <= have.end;
-        let Some((have, buffer)) = self.buffers.iter().find(holds) else {
-            let (expected, found) = ("a tensor in a mapped file".to_owned(), "one that is computed".to_owned());
+        let holds = |(have, _): &&(Range<usize>, _)| have.start <= wanted.start && wanted.end <= have.end;
+        let Some((have, view)) = self.views.iter().find(holds) else {
+            let expected = "a tensor in a mapped file, whole in one of the device's buffers".to_owned();
+            let found = format!("one that is computed, or of {} bytes", wanted.len());
             return Err(UnsupportedModel::Tensor { name: tensor.name().to_owned(), expected, found }.into());
         };
         Ok(DeviceMatrix {
-            buffer: buffer.clone(),
-            offset: wanted.start - have.start,
+            buffer: view.buffer.clone(),
+            offset: view.offset + (wanted.start - have.start),
             format: tensor.format(),
             rows: tensor.rows(),
             cols: tensor.cols(),

@@ -63,7 +63,7 @@ impl Mapping {
     }
 
     /// The pages' addresses.
-    pub(super) fn addresses(&self) -> Range<usize> {
+    pub(crate) fn addresses(&self) -> Range<usize> {
         page_range(&self.map)
     }
 
