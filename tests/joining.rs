@@ -9,13 +9,13 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
 use common::http::GatewayClient;
+use common::line_process::LineProcess;
 use common::network::{Network, report_skipped};
 use common::{model_path, wait_for};
 use engine::store::EmbeddedServer;
@@ -26,7 +26,7 @@ use gateway::share::{
 use schema::Keyspace;
 use tokio::runtime::Runtime;
 
-/// Longest wait for a line: two fetches of the model, and a start.
+/// Longest wait for what another process is to do.
 const WAIT_MAX: Duration = Duration::from_secs(60);
 const PROMPT: [u32; 6] = [504, 4149, 282, 3575, 314, 3030];
 /// The flags of the first machine's stage.
@@ -40,13 +40,6 @@ const FLOOD_RECORDS: u8 = 30;
 const FLOODS_MAX: u32 = 60;
 /// The end of an address with the port of multicast DNS, in /proc/net/udp.
 const DNS_PORT: &str = ":14E9";
-
-/// A process on one of the machines, and its lines. Dropping it interrupts it.
-struct Process {
-    child: Child,
-    lines: Receiver<String>,
-    seen: Vec<String>,
-}
 
 /// Two machines, each with a home.
 struct Machines {
@@ -66,20 +59,10 @@ impl Machines {
         command
     }
 
-    fn baton(&self, at: usize, words: &[&str]) -> Process {
+    fn baton(&self, at: usize, words: &[&str]) -> LineProcess {
         let mut command = self.command(at, env!("CARGO_BIN_EXE_baton"));
-        command.args(words).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().expect("baton starts");
-        let (sender, lines) = sync_channel(1000);
-        let (stdout, stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
-        let errors = sender.clone();
-        std::thread::spawn(move || {
-            BufReader::new(stdout).lines().map_while(Result::ok).try_for_each(|l| sender.send(l))
-        });
-        std::thread::spawn(move || {
-            BufReader::new(stderr).lines().map_while(Result::ok).try_for_each(|l| errors.send(l))
-        });
-        Process { child, lines, seen: Vec::new() }
+        command.args(words);
+        LineProcess::spawn(command)
     }
 
     /// Runs to its end and returns its status and all that it printed.
@@ -114,35 +97,6 @@ impl Machines {
         let tables = String::from_utf8(tables).unwrap();
         let rows = tables.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
         rows.filter(|row| row.get(3) == Some(&LISTENS)).map(|row| row[1].to_owned()).collect()
-    }
-}
-
-impl Process {
-    /// Waits for a line with `part` in it.
-    fn line(&mut self, part: &str) -> String {
-        let deadline = Instant::now() + WAIT_MAX;
-        loop {
-            match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                Ok(line) => self.seen.push(line.clone()),
-                Err(_) => panic!("no line with {part:?}: {:#?} {:?}", self.seen, self.child.try_wait()),
-            }
-            if self.seen.last().is_some_and(|line| line.contains(part)) {
-                return self.seen.last().cloned().unwrap();
-            }
-        }
-    }
-
-    fn interrupt(&mut self) {
-        common::cluster::signal(self.child.id(), "INT");
-        let _ = self.child.wait();
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        if self.child.try_wait().is_ok_and(|ended| ended.is_none()) {
-            self.interrupt();
-        }
     }
 }
 

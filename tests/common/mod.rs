@@ -7,6 +7,7 @@ pub(crate) mod etcd;
 pub(crate) mod fleet;
 pub(crate) mod golden;
 pub(crate) mod http;
+pub(crate) mod line_process;
 pub(crate) mod network;
 
 use std::path::PathBuf;
