@@ -89,6 +89,7 @@ fn from_rollup(rollup: &str) -> Option<MemoryUse> {
         weights_resident_bytes: 0,
         experts_touched: 0,
         experts: TouchedExperts::default(),
+        fetched_percent: None,
     })
 }
 

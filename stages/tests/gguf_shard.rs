@@ -8,7 +8,7 @@ use gguf_fixture::{HIDDEN, LAYERS, VOCABULARY, WIDE, file, model, noise};
 use schema::LayerRange;
 use schema::record::{KvRoom, KvType};
 use stages::format::Format;
-use stages::gguf::GgufWriter;
+use stages::gguf::{GgufHeader, GgufWriter};
 use stages::weights::{MapError, MappedShard, ModelFile, RowError, TensorError};
 
 fn layers(start: u32, end: u32) -> LayerRange {
@@ -202,4 +202,40 @@ fn a_file_replaced_on_disk_does_not_change_what_is_read() {
     let shard = model.map(layers(1, 2)).unwrap();
     assert_eq!(shard.layer_tensor(1, "ffn_up.weight").unwrap().bytes(), noise(1, WIDE * HIDDEN / 32 * 34));
     assert_eq!(model.vocabulary_metadata().unwrap().str_array("tokenizer.ggml.tokens").unwrap().len(), 512);
+}
+
+#[test]
+fn a_file_with_the_header_and_the_bytes_of_a_shard_is_enough_for_it() {
+    for tied in [true, false] {
+        let (folder, path) = file(model(tied));
+        let (bytes, whole) = (std::fs::read(&path).unwrap(), ModelFile::open(&path).unwrap());
+        let header = GgufHeader::parse(&bytes).unwrap().data_offset as usize;
+        for range in [layers(0, 2), layers(2, 4), layers(4, LAYERS), layers(0, LAYERS)] {
+            let mut parts = vec![0; bytes.len()];
+            parts[..header].copy_from_slice(&bytes[..header]);
+            for own in whole.bytes_of(range).unwrap().concat() {
+                let own = own.start as usize..own.end as usize;
+                parts[own.clone()].copy_from_slice(&bytes[own]);
+            }
+            let path = folder.path().join("parts.gguf");
+            std::fs::write(&path, &parts).unwrap();
+            let partial = ModelFile::open_partial(&path, whole.fingerprint()).unwrap();
+            assert_eq!(partial.fingerprint(), whole.fingerprint());
+            let (ours, theirs) = (partial.map(range).unwrap(), whole.map(range).unwrap());
+            for (ours, theirs) in ours.matrices().iter().zip(theirs.matrices()) {
+                assert_eq!(ours.bytes(), theirs.bytes(), "{range}, tied: {tied}");
+            }
+            for (ours, theirs) in ours.embedding().iter().zip(theirs.embedding()) {
+                let mut rows = [(); 2].map(|()| vec![0.0; HIDDEN as usize]);
+                ours.read(VOCABULARY as u32 - 1, &mut rows[0]).unwrap();
+                theirs.read(VOCABULARY as u32 - 1, &mut rows[1]).unwrap();
+                assert_eq!(rows[0], rows[1]);
+            }
+            // It is written while it is used; only another length is a change.
+            std::fs::write(&path, &bytes).unwrap();
+            partial.check_unchanged().unwrap();
+            std::fs::write(&path, &bytes[..header]).unwrap();
+            partial.check_unchanged().unwrap_err();
+        }
+    }
 }

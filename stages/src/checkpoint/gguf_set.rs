@@ -4,6 +4,8 @@
 
 use std::path::{Path, PathBuf};
 
+use schema::Fingerprint;
+
 use super::{Checkpoint, Header, OpenError, Part, TensorInfo, fingerprint};
 use crate::gguf::{self, Keep, Metadata, MetadataError};
 use crate::weights::Mapping;
@@ -29,14 +31,15 @@ struct Parsed {
     header: gguf::GgufHeader,
 }
 
-/// Opens the file at `path`, and the other files of its model if it is one of several.
-pub(super) fn open(path: &Path) -> Result<Checkpoint, OpenError> {
+/// Opens the file at `path`, and the other files of its model if it is one of several. The fingerprint is computed
+/// unless it is `known`.
+pub(super) fn open(path: &Path, known: Option<&Fingerprint>) -> Result<Checkpoint, OpenError> {
     let first = Parsed::open(path)?;
     let place = first.place()?;
     if place.count > 1 {
-        return open_set(path, place);
+        return open_set(path, place, known);
     }
-    let fingerprint = first.fingerprint()?;
+    let fingerprint = known.map_or_else(|| first.fingerprint(), |known| Ok(known.clone()))?;
     let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
     Ok(Checkpoint { name, parts: vec![first.part], header: Header::of_gguf(first.header), fingerprint, folder: None })
 }
@@ -47,7 +50,7 @@ pub(super) fn vocabulary_metadata(part: &Part) -> Result<Metadata, OpenError> {
 }
 
 /// Opens all files of the split model that the file at `path`, whose own keys say `given`, is part of.
-fn open_set(path: &Path, given: Place) -> Result<Checkpoint, OpenError> {
+fn open_set(path: &Path, given: Place, known: Option<&Fingerprint>) -> Result<Checkpoint, OpenError> {
     let set = FileNames::of(path, given)?;
     let files = (0..given.count).map(|number| open_part(&set, number, given)).collect::<Result<Vec<_>, _>>()?;
     check_metadata(&files)?;
@@ -56,8 +59,10 @@ fn open_set(path: &Path, given: Place) -> Result<Checkpoint, OpenError> {
         let expected = format!("{expected} tensors in all {} parts (split.tensors.count)", given.count);
         return Err(split_error(&set.path(0), expected, found.to_string()));
     }
-    let fingerprints = files.iter().map(Parsed::fingerprint).collect::<Result<Vec<_>, _>>()?;
-    let fingerprint = fingerprint::of_set(fingerprints.iter());
+    let fingerprint = match known {
+        Some(known) => known.clone(),
+        None => fingerprint::of_set(files.iter().map(Parsed::fingerprint).collect::<Result<Vec<_>, _>>()?.iter()),
+    };
     let (mut parts, mut tensors, mut metadata) = (Vec::new(), Vec::new(), Metadata::default());
     for (index, file) in files.into_iter().enumerate() {
         parts.push(file.part);
@@ -151,7 +156,7 @@ impl Parsed {
         Ok(Place { number, count, tensors })
     }
 
-    fn fingerprint(&self) -> Result<schema::Fingerprint, OpenError> {
+    fn fingerprint(&self) -> Result<Fingerprint, OpenError> {
         let Self { part, header } = self;
         let tensors = header.tensors.iter().map(|tensor| tensor.offset..tensor.end());
         let digest = fingerprint::of_file(&part.file, header.file_bytes, header.data_offset, tensors);

@@ -29,7 +29,18 @@ impl Checkpoint {
     /// # Errors
     /// [`OpenError`] when a file cannot be read, is not usable, or does not belong to the others.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
-        if hugging_face::is_in(path) { hugging_face::open(path) } else { gguf_set::open(path) }
+        if hugging_face::is_in(path) { hugging_face::open(path) } else { gguf_set::open(path, None) }
+    }
+
+    /// Opens a GGUF model of which the headers lie at `path` and in the other parts' files, and of the weights perhaps
+    /// only some, with more to be written. So its `fingerprint`, which is made of all tensors, has to be known.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_partial(path: &Path, fingerprint: &Fingerprint) -> Result<Self, OpenError> {
+        let mut checkpoint = gguf_set::open(path, Some(fingerprint))?;
+        checkpoint.parts.iter_mut().for_each(|part| part.is_partial = true);
+        Ok(checkpoint)
     }
 
     /// The model's name: that of the file without its ending and without the number of its part.

@@ -11,6 +11,8 @@ pub(crate) struct Part {
     pub(crate) path: PathBuf,
     pub(crate) file: File,
     pub(crate) stamp: FileStamp,
+    /// True if parts of it are still to be written, so that its time of modification says nothing.
+    pub(super) is_partial: bool,
 }
 
 // === impl Part ===
@@ -37,14 +39,15 @@ impl Part {
         if stamp.bytes == 0 {
             return Err(not_a_model_file("an empty one"));
         }
-        Ok(Self { path: path.to_owned(), file, stamp })
+        Ok(Self { path: path.to_owned(), file, stamp, is_partial: false })
     }
 
-    /// Checks that the open file still has the contents it was opened with, by its length and modification time.
+    /// Checks that the open file still has the contents it was opened with, by its length and modification time. Of a
+    /// partial file, only the length says something.
     pub(super) fn check_unchanged(&self) -> Result<(), FileChanged> {
-        let Self { path, file, stamp } = self;
+        let Self { path, file, stamp, is_partial } = self;
         let found = FileStamp::of(file).map_err(|cause| FileChanged::Unreadable { path: path.clone(), cause })?;
-        if found == *stamp {
+        if found == *stamp || (*is_partial && found.bytes == stamp.bytes) {
             return Ok(());
         }
         Err(FileChanged::Written { path: path.clone(), expected: *stamp, found })

@@ -1,5 +1,6 @@
 //! An open model with checked headers and nothing mapped.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -35,6 +36,16 @@ impl ModelFile {
     /// [`OpenError`] when a file cannot be read or is not usable.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
         let checkpoint = Checkpoint::open(path)?;
+        Ok(Self { inner: Arc::new(Inner { path: path.to_owned(), checkpoint }) })
+    }
+
+    /// Opens a GGUF model of which only the headers and some of the weights are here yet, as
+    /// [`Checkpoint::open_partial`] does.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_partial(path: &Path, fingerprint: &Fingerprint) -> Result<Self, OpenError> {
+        let checkpoint = Checkpoint::open_partial(path, fingerprint)?;
         Ok(Self { inner: Arc::new(Inner { path: path.to_owned(), checkpoint }) })
     }
 
@@ -109,6 +120,11 @@ impl ModelFile {
     }
 
     /// Its open files, in the order in which pieces of tensors count them.
+    pub fn files(&self) -> impl Iterator<Item = &File> {
+        self.parts().iter().map(|part| &part.file)
+    }
+
+    /// The same as parts of the checkpoint.
     pub(super) fn parts(&self) -> &[Part] {
         self.inner.checkpoint.parts()
     }

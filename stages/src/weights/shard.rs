@@ -19,7 +19,7 @@ use super::resident::Residency;
 use super::tensor::Tensor;
 use super::tensor_error::TensorError;
 use super::tensor_role::{EMBEDDING, OUTPUT, TensorRole, output_head};
-use crate::checkpoint::{Source, TensorInfo};
+use crate::checkpoint::{Header, Source, TensorInfo};
 
 /// Bytes read ahead at a time: enough for an efficient disk read, few enough to stop soon.
 const READ_AHEAD_PIECE_BYTES: usize = 1 << 20;
@@ -73,6 +73,15 @@ struct ShardSelection {
 // === impl ShardSelection ===
 
 impl ShardSelection {
+    fn new(header: &Header, layers: LayerRange) -> Result<Self, MapError> {
+        let have = record::layers(header)?;
+        if layers.end() > have {
+            return Err(MapError::NoSuchLayers { layers, have });
+        }
+        let tied = output_head(header).is_some_and(|head| head.name == EMBEDDING);
+        Ok(Self { layers, last: layers.end() == have, tied })
+    }
+
     /// True if a tensor called `name` is mapped.
     fn maps(self, name: &str) -> bool {
         match TensorRole::of(name) {
@@ -97,27 +106,38 @@ impl ModelFile {
     pub fn map(&self, layers: LayerRange) -> Result<MappedShard, MapError> {
         MappedShard::map(self.clone(), layers)
     }
+
+    /// The bytes of each file that a stage with `layers` reads: what it maps, and the embedding table if it has the
+    /// first layer. Ranges in order, without a page that none of its tensors touches.
+    ///
+    /// # Errors
+    /// [`MapError::NoSuchLayers`], or [`MapError::Model`].
+    pub fn bytes_of(&self, layers: LayerRange) -> Result<Vec<Vec<Range<u64>>>, MapError> {
+        let selection = ShardSelection::new(self.header(), layers)?;
+        let is_read = |name: &str| selection.maps(name) || (selection.first() && name == EMBEDDING);
+        Ok(self.runs(is_read))
+    }
+
+    /// The runs, in each file, of the tensors that `is_own` selects by their names.
+    fn runs(&self, is_own: impl Fn(&str) -> bool) -> Vec<Vec<Range<u64>>> {
+        let mut ranges = vec![Vec::new(); self.parts().len()];
+        for tensor in self.header().tensors.iter().filter(|tensor| is_own(&tensor.name)) {
+            tensor.pieces().iter().for_each(|piece| ranges[piece.part].push(piece.range()));
+        }
+        ranges.into_iter().map(|ranges| plan::runs(ranges, mapping::page_bytes() as u64)).collect()
+    }
 }
 
 // === impl MappedShard ===
 
 impl MappedShard {
     fn map(file: ModelFile, layers: LayerRange) -> Result<Self, MapError> {
-        let header = file.header();
-        let have = record::layers(header)?;
-        if layers.end() > have {
-            return Err(MapError::NoSuchLayers { layers, have });
-        }
-        let tied = output_head(header).is_some_and(|head| head.name == EMBEDDING);
-        let selection = ShardSelection { layers, last: layers.end() == have, tied };
-        let mut ranges = vec![Vec::new(); file.parts().len()];
-        for tensor in header.tensors.iter().filter(|tensor| selection.maps(&tensor.name)) {
-            tensor.pieces().iter().for_each(|piece| ranges[piece.part].push(piece.range()));
-        }
+        let selection = ShardSelection::new(file.header(), layers)?;
         let mut runs = Vec::new();
-        for (index, (part, ranges)) in file.parts().iter().zip(ranges).enumerate() {
+        let own = file.runs(|name| selection.maps(name));
+        for (index, (part, ranges)) in file.parts().iter().zip(own).enumerate() {
             let name = part.path.to_string_lossy();
-            for range in plan::runs(ranges, mapping::page_bytes() as u64) {
+            for range in ranges {
                 let (offset, bytes) = (range.start, range.end - range.start);
                 let failed = |cause| MapError::Map { path: part.path.clone(), offset, bytes, cause };
                 runs.push(Arc::new(Mapping::new(&part.file, index, range, &name).map_err(failed)?));
