@@ -78,6 +78,7 @@ fn records() -> Vec<(String, String)> {
         weights_resident_bytes: 47_814_912,
         experts_touched: 3,
         experts: TouchedExperts::new(22, vec![ExpertSet::new(8, [0b1100_0001]), ExpertSet::new(8, [0])]),
+        fetched_percent: None,
     };
     let record = StageRecord {
         endpoint: "tcp://mini-2.local:41873".to_owned(),

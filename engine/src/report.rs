@@ -173,7 +173,7 @@ impl<'a> StageReport<'a> {
             (Some(record), None, _) if record.leaving => (StageState::Leaving, None),
             (Some(_), None, _) => (StageState::Standby, None),
             (Some(_), Some(_), None) => (StageState::Unclaimed, None),
-            (Some(_), Some(_), Some(ClaimState::Loading)) => (StageState::Loading, None),
+            (Some(record), Some(_), Some(ClaimState::Loading)) => (StageState::Loading, fetching(record)),
             (Some(_), Some(_), Some(ClaimState::Ready)) => (StageState::Ready, None),
             (Some(record), Some(_), Some(ClaimState::Serving)) => {
                 (StageState::Serving, record.trouble.as_deref().map(Cow::Borrowed))
@@ -186,6 +186,12 @@ impl<'a> StageReport<'a> {
         let pin = view.pins.get(name).map(|pin| pin.value);
         Self { name, state, reason, slot, layers, pin, claim, record }
     }
+}
+
+/// The progress of a stage that fetches the weights of its layers.
+fn fetching(record: &StageRecord) -> Option<Cow<'static, str>> {
+    let percent = record.load.memory.fetched_percent?;
+    Some(Cow::Owned(format!("fetching its layers, {percent} % are here")))
 }
 
 // === impl StageState ===

@@ -106,11 +106,17 @@ pub trait Loader: Send + Sync + 'static {
     /// The most memory the shard `layers` with `room` for keys and values can take, in bytes.
     fn memory_bound(&self, layers: LayerRange, room: KvRoom) -> u64;
 
-    /// Maps exactly `layers` and makes `room` for keys and values (rounded up to blocks). Blocking.
+    /// Maps exactly `layers`, fetched first where they are elsewhere, and makes `room` for keys and values (rounded up
+    /// to blocks). Blocking.
     ///
     /// # Errors
     /// [`LoadError`] names the missing resource.
     fn load(&self, layers: LayerRange, room: KvRoom, budget_bytes: u64) -> Result<LoadedShard, LoadError>;
+
+    /// Brings the weights of `layers`, which the stage has claimed and does not hold yet, onto this machine, as far as
+    /// they are elsewhere, and only as long as `wanted` returns true. [`Loader::load`] does the same, and reports what
+    /// fails. Blocking.
+    fn fetch(&self, _layers: LayerRange, _wanted: &dyn Fn() -> bool) {}
 
     /// Reads the weights of `layers` into memory, so that loading them later does not wait for the disk. Reads at most
     /// `bytes_max` bytes, and only as long as `wanted` returns true. Returns the number of bytes read. Blocking.

@@ -71,9 +71,9 @@ impl Compute {
         }
     }
 
-    /// Reads weights into memory in another thread.
-    pub(crate) fn read_ahead(&self, number: u64, ranges: Vec<LayerRange>, bytes_max: u64) {
-        self.ahead.start(number, ranges, bytes_max);
+    /// Reads weights into memory in another thread, after fetching those of layers that are `claimed`.
+    pub(crate) fn read_ahead(&self, number: u64, ranges: Vec<LayerRange>, bytes_max: u64, claimed: bool) {
+        self.ahead.start(number, ranges, bytes_max, claimed);
     }
 
     pub(crate) fn unload(&self) -> bool {

@@ -25,15 +25,18 @@ impl ReadAhead {
         Self { loader, done, newest: Arc::default() }
     }
 
-    /// Begins to read `ranges` in their order, and ends an earlier read. If no thread can be started, nothing is read
-    /// and the outcome is reported all the same.
-    pub(super) fn start(&self, number: u64, ranges: Vec<LayerRange>, bytes_max: u64) {
+    /// Begins to read `ranges` in their order, each fetched first if it is `claimed`, and ends an earlier read. If no
+    /// thread can be started, nothing is read and the outcome is reported all the same.
+    pub(super) fn start(&self, number: u64, ranges: Vec<LayerRange>, bytes_max: u64, claimed: bool) {
         self.newest.store(number, Ordering::Relaxed);
         let (loader, done, newest) = (self.loader.clone(), self.done.clone(), self.newest.clone());
         let read = move || {
             let wanted = || newest.load(Ordering::Relaxed) == number;
             let mut left = bytes_max;
             for layers in ranges {
+                if claimed {
+                    loader.fetch(layers, &wanted);
+                }
                 let bytes = loader.read_ahead(layers, left, &wanted);
                 debug!(%layers, bytes, "read ahead");
                 left = left.saturating_sub(bytes);

@@ -300,7 +300,9 @@ impl Stage {
                     events.push_back(Event::LoadRefused);
                 }
             }
-            Order::ReadAhead { number, ranges, bytes_max } => self.compute.read_ahead(number, ranges, bytes_max),
+            Order::ReadAhead { number, ranges, bytes_max, claimed } => {
+                self.compute.read_ahead(number, ranges, bytes_max, claimed);
+            }
             Order::Unload => drop(self.compute.unload()),
             Order::Disconnect => self.downstream.reset(),
             Order::Compute(hop, activations) => match self.compute.step(hop, activations) {

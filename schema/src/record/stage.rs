@@ -153,6 +153,9 @@ pub struct MemoryUse {
     /// The same experts by layer. Left out of a record of layers without experts.
     #[serde(default, skip_serializing_if = "TouchedExperts::is_empty")]
     pub experts: TouchedExperts,
+    /// Share of the weights of its layers that are on this machine, in percent, while it fetches the others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fetched_percent: Option<u8>,
 }
 
 fn is_none(count: &u64) -> bool {

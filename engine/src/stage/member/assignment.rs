@@ -94,7 +94,8 @@ impl Member {
             return None;
         }
         self.orders += 1;
-        Some(Order::ReadAhead { number: self.orders, ranges, bytes_max: self.record.memory_budget_bytes })
+        let bytes_max = self.record.memory_budget_bytes;
+        Some(Order::ReadAhead { number: self.orders, ranges, bytes_max, claimed: false })
     }
 
     /// Makes the claims in the store match the shards that the stage holds, and drops a shard that the placement gives
@@ -167,7 +168,7 @@ impl Member {
         let ClaimId { generation, slot } = id;
         info!(%generation, slot, %layers, "claimed; reading ahead while the generation before is served");
         self.orders += 1;
-        Some(Order::ReadAhead { number: self.orders, ranges: vec![layers], bytes_max })
+        Some(Order::ReadAhead { number: self.orders, ranges: vec![layers], bytes_max, claimed: true })
     }
 
     pub(super) fn load(&mut self) -> Option<Order> {

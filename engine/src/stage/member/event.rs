@@ -57,9 +57,10 @@ pub(crate) enum Order {
     ReportLoad(Txn),
     /// Load a shard in place of the current one. The result has the same `number`.
     Load { number: u64, layers: LayerRange, room: KvRoom, budget_bytes: u64 },
-    /// Read the weights of these layers into memory, at most `bytes_max`, without blocking the loop. The result has the
-    /// same `number`. It replaces an earlier order to read.
-    ReadAhead { number: u64, ranges: Vec<LayerRange>, bytes_max: u64 },
+    /// Read the weights of these layers into memory, at most `bytes_max`, without blocking the loop. Those of `claimed`
+    /// layers are fetched first where they are elsewhere. The result has the same `number`. It replaces an earlier
+    /// order to read.
+    ReadAhead { number: u64, ranges: Vec<LayerRange>, bytes_max: u64, claimed: bool },
     /// Drop the shard.
     Unload,
     /// Close the connection to the next stage: the frames that wait for it are out of date.
