@@ -124,6 +124,7 @@ impl Forger {
             store: Arc::new(server.store()),
             keyspace: Keyspace::new(&token.cluster),
             service: gateway::share::StoreService::Embedded(server.service()),
+            layers: Arc::default(),
         };
         let port = runtime.block_on(ShareListener::bind(host, 0, false)).unwrap().serve(sharing, &[]).unwrap();
         let address = port.address();
@@ -228,6 +229,10 @@ fn two_lines_make_two_machines_a_cluster_and_without_share_nothing_listens_to_ot
     assert!(held.len() == 2 && held.iter().any(|stage| *stage == "second"), "{status}");
     let of_second = status["stages"].as_array().unwrap().iter().find(|stage| stage["name"] == "second").unwrap();
     assert!(of_second.to_string().contains(&second), "its links are not at its own address: {of_second}");
+
+    // --- Though the whole model has an address, it has its own layers only.
+    let cache = machines.homes[1].path().join(".cache/baton");
+    assert!(cache.join("layers").is_dir() && !cache.join("models").exists(), "it fetched the whole model");
 
     // --- What it got is for its user alone, and opens the store for etcdctl.
     let folder = machines.folder(1);

@@ -12,6 +12,8 @@ pub mod grammar;
 pub mod http;
 mod json_size;
 pub mod launchers;
+#[cfg(feature = "tls")]
+pub mod layers;
 pub mod logs;
 mod merge_patch;
 pub mod models;

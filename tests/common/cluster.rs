@@ -99,7 +99,8 @@ impl Drop for Cluster {
     }
 }
 
-fn address(line: &str) -> SocketAddr {
+/// The address in a line with a URL.
+pub(crate) fn address(line: &str) -> SocketAddr {
     let from = line.split("://").nth(1).expect("an address");
     from.split([',', ' ']).next().and_then(|address| address.parse().ok()).expect("an address")
 }

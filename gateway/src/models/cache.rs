@@ -1,8 +1,8 @@
 //! The cache of model files on this machine.
 //!
 //! `models/` has the files of the catalogue, `hub/` those of a model hub in the hub's own layout, `ollama/` links into
-//! Ollama's store, `staging/` unfinished downloads, and `locks/` one lock file for each model that is or was being
-//! fetched.
+//! Ollama's store, `layers/` models of which only some layers are here, `staging/` unfinished downloads, and `locks/`
+//! one lock file for each model that is or was being fetched.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -56,7 +56,7 @@ pub struct Cached {
 
 /// The right to fetch one model, held through a locked file. Dropping it releases the lock.
 #[derive(Debug)]
-pub(super) struct Lock {
+pub(crate) struct Lock {
     _file: File,
 }
 
@@ -91,6 +91,12 @@ impl Cache {
         self.root.join("staging")
     }
 
+    /// The folder of models of which only parts are here, each in a folder of its own.
+    #[cfg(feature = "tls")]
+    pub(crate) fn layers_folder(&self) -> PathBuf {
+        self.root.join("layers")
+    }
+
     pub(super) fn access(&self) -> &Access {
         &self.access
     }
@@ -109,7 +115,7 @@ impl Cache {
     }
 
     /// Waits for the right to fetch `name`, which another process may hold.
-    pub(super) fn lock(&self, name: &str, progress: &mut dyn Progress) -> Result<Lock, ModelError> {
+    pub(crate) fn lock(&self, name: &str, progress: &mut dyn Progress) -> Result<Lock, ModelError> {
         let folder = self.root.join("locks");
         create_folder(&folder)?;
         let path = folder.join(format!("{name}.lock"));

@@ -44,6 +44,8 @@ pub use progress::{Console, Progress, Silent};
 #[cfg(feature = "hub")]
 pub use remote_header::RemoteHeader;
 pub use source::{HubFile, HubRepository, Source};
+#[cfg(feature = "tls")]
+pub(crate) use space::check as check_space;
 
 /// Path of `model`: a catalogue name, the path of a `.gguf` file or of a folder, `hf:OWNER/REPO[:QUANT]` or
 /// `hf:OWNER/REPO/FILE.gguf`, `http(s)://HOST/PATH/NAME.gguf`, `ollama:NAME[:TAG]`, or the default

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::error::ModelError;
 
 /// Fails if the file system of `folder` (which exists) has less than `needed_bytes` free for this user.
-pub(super) fn check(folder: &Path, needed_bytes: u64) -> Result<(), ModelError> {
+pub(crate) fn check(folder: &Path, needed_bytes: u64) -> Result<(), ModelError> {
     let free_bytes = free_bytes(folder)?;
     if free_bytes < needed_bytes {
         return Err(ModelError::Space { path: folder.to_owned(), needed_bytes, free_bytes });

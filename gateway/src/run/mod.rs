@@ -13,6 +13,8 @@ mod load_bar;
 mod model;
 mod model_description;
 mod other_model;
+#[cfg_attr(not(feature = "tls"), path = "no_own_layers.rs")]
+mod own_layers;
 mod own_store;
 mod reasons;
 #[cfg_attr(not(feature = "tls"), path = "no_share.rs")]

@@ -94,8 +94,8 @@ async fn offer(store: &SharedStore, keyspace: &Keyspace, record: &ModelRecord) -
 }
 
 /// The cluster's model, and the members that were alive when it was read.
-struct Agreed {
-    record: ModelRecord,
+pub(super) struct Agreed {
+    pub(super) record: ModelRecord,
     members: LiveMembers,
 }
 
@@ -129,7 +129,11 @@ fn open(path: &Path) -> Result<ModelFile, RunError> {
 }
 
 /// The cluster's model. Waits until there is one. `None` if `stop` comes meanwhile.
-async fn cluster_model(store: &SharedStore, keyspace: &Keyspace, stop: &Stop) -> Result<Option<Agreed>, RunError> {
+pub(super) async fn cluster_model(
+    store: &SharedStore,
+    keyspace: &Keyspace,
+    stop: &Stop,
+) -> Result<Option<Agreed>, RunError> {
     let mut logged = false;
     loop {
         let view = read_view(store, keyspace, None).await?;

@@ -1,9 +1,12 @@
 //! `baton up --share` in a build without TLS, where the settings refuse it.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use engine::core::PipelineHandle;
 use engine::store::SharedStore;
 use schema::{ClusterName, Keyspace};
+use stages::weights::ModelFile;
 
 use super::RunError;
 use super::own_store::OwnStore;
@@ -40,6 +43,14 @@ impl Prepared {
 
 impl Shared {
     pub(super) fn announce(&mut self, _: &ClusterName, _: &str) {
+        match *self {}
+    }
+
+    pub(super) fn offer(&self, _: &ModelFile) {
+        match *self {}
+    }
+
+    pub(super) fn spare(&self, _: Arc<PipelineHandle>) {
         match *self {}
     }
 

@@ -3,16 +3,21 @@
 use std::io::{IsTerminal, Write as _};
 use std::net::{IpAddr, UdpSocket};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use engine::core::PipelineHandle;
+use engine::generate::Pipeline as _;
 use engine::link::ClusterKey;
 use engine::store::SharedStore;
 use qrcode::QrCode;
 use qrcode::render::unicode;
 use schema::{ClusterName, Keyspace};
+use stages::weights::ModelFile;
 
 use super::RunError;
 use super::own_store::OwnStore;
+use crate::layers::LayerService;
 use crate::settings::{ShareSettings, UpSettings};
 use crate::share::{
     Announcement, Announcer, Authority, AuthorityPin, ClusterFolder, JoinToken, ShareListener, SharedPort, Sharing,
@@ -39,6 +44,7 @@ pub(super) struct Shared {
     pin: AuthorityPin,
     announces: bool,
     announcer: Option<Announcer>,
+    layers: Arc<LayerService>,
 }
 
 /// Makes the authority and the cluster key if they are missing, and opens the port. The members of this process
@@ -91,7 +97,9 @@ impl Prepared {
             OwnStore::Embedded(server) => StoreService::Embedded(server.service()),
             OwnStore::Etcd(etcd) => StoreService::At(etcd.address()),
         };
-        let sharing = Sharing { authority, cluster_key, store, keyspace: keyspace.clone(), service };
+        let layers: Arc<LayerService> = Arc::default();
+        let keyspace = keyspace.clone();
+        let sharing = Sharing { authority, cluster_key, store, keyspace, service, layers: layers.clone() };
         let names = [host];
         let port = listener.serve(sharing, &names).map_err(|reason| RunError::Certificate { reason })?;
         let line = format!("baton join {address} {token}");
@@ -105,13 +113,13 @@ impl Prepared {
             path("authority.pem"),
             path("client.pem"),
             path("client.key"),
-            keyspace.prefix(),
+            Keyspace::new(&settings.cluster).prefix(),
         ));
         if std::io::stdout().is_terminal() {
             print(&picture(&line));
         }
         let announces = settings.share.as_ref().is_some_and(|share| share.announces);
-        Ok(Shared { port, pin, announces, announcer: None })
+        Ok(Shared { port, pin, announces, announcer: None, layers })
     }
 }
 
@@ -124,6 +132,16 @@ impl Shared {
         let machine = stages::memory::machine().host;
         let announcement = Announcement::new(cluster.clone(), model, &machine, self.pin, self.port.address());
         self.announcer = announcement.filter(|_| self.announces).map(Announcer::start);
+    }
+
+    /// Serves the layers of `file` to machines that join.
+    pub(super) fn offer(&self, file: &ModelFile) {
+        self.layers.offer(file.clone());
+    }
+
+    /// Serves layers at a low rate while `pipeline` computes tokens.
+    pub(super) fn spare(&self, pipeline: Arc<PipelineHandle>) {
+        self.layers.slow_while(move || pipeline.status().running > 0);
     }
 
     /// Withdraws the announcement and closes the port.

@@ -16,6 +16,7 @@ use tracing::info;
 
 use super::RunError;
 use super::model::agree;
+use super::own_layers::OwnLayers;
 use super::stop::Stop;
 use crate::settings::StageSettings;
 
@@ -34,16 +35,26 @@ pub async fn stage(settings: StageSettings) -> Result<(), RunError> {
     let keyspace = Keyspace::new(&settings.cluster.cluster);
     let key = settings.member.cluster_key.as_ref().map(|key| key.of_cluster(&settings.cluster.cluster));
     admit(&store, &keyspace, key.as_ref()).await?;
-    let Some(served) = agree(&store, &keyspace, &settings.model, &settings.cache, &stop).await? else { return Ok(()) };
+    let own = OwnLayers::open(&store, &keyspace, &settings, &stop).await?;
+    let served = match &own {
+        Some(own) => own.served.clone(),
+        None => match agree(&store, &keyspace, &settings.model, &settings.cache, &stop).await? {
+            Some(served) => served,
+            None => return Ok(()),
+        },
+    };
     info!(model = served.record.name, file = %served.file.path().display(), "the model is agreed on");
     let settings_of_device = DeviceSettings {
         device: settings.compute.device,
         threads: NonZeroUsize::new(settings.compute.threads).unwrap_or(NonZeroUsize::MIN),
         budget_bytes: settings.compute.memory_budget_bytes,
     };
-    let loader: Arc<dyn Loader> = device::loader(served.file.clone(), settings_of_device)
+    let mut loader: Arc<dyn Loader> = device::loader(served.file.clone(), settings_of_device)
         .map(Arc::from)
         .map_err(|cause| RunError::File { path: served.file.path().display().to_string(), cause: Box::new(cause) })?;
+    if let Some(own) = own {
+        loader = own.loader(loader);
+    }
     let member = settings.member;
     let host = member.advertise.as_ref().map(|host| host.as_str().to_owned());
     // Without a port, the system chooses one. The stage's record tells the others.

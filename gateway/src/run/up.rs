@@ -70,6 +70,7 @@ pub async fn up(mut settings: UpSettings) -> Result<(), RunError> {
     };
     let Some(served) = agree(&store, &keyspace, &settings.model, &settings.cache, &stop).await? else { return Ok(()) };
     if let Some(shared) = &mut shared {
+        shared.offer(&served.file);
         shared.announce(&settings.cluster, &served.record.name);
     }
     let folder = tempfile::Builder::new().prefix("baton-up-").tempdir();
@@ -91,6 +92,9 @@ pub async fn up(mut settings: UpSettings) -> Result<(), RunError> {
     let outcome = match opened {
         None => Ok(()),
         Some(Ok(server)) => {
+            if let Some(shared) = &shared {
+                shared.spare(server.pipeline.clone());
+            }
             let mut children = start_children(&mut settings, &served, &etcd, folder.path())?;
             let outcome = supervise(&server, &mut children, &served, &settings, &etcd, started, &stop).await;
             stop.request();

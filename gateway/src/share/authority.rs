@@ -20,6 +20,7 @@ use tokio_rustls::rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion
 
 use super::folder::{ClusterFolder, FolderError};
 use super::token::{AuthorityPin, PIN_BYTES};
+use crate::layers::LAYERS_PROTOCOL;
 use crate::models::hex;
 
 /// A name in every certificate of a store, by which members check it whatever address they reach it at.
@@ -119,7 +120,7 @@ impl Authority {
         let config = ServerConfig::builder_with_provider(provider).with_protocol_versions(TLS_VERSIONS);
         let config = config.map(|config| config.with_client_cert_verifier(clients));
         let mut config = config.and_then(|config| config.with_single_cert(chain, key)).map_err(|e| e.to_string())?;
-        config.alpn_protocols = vec![ETCD_PROTOCOL.to_vec(), JOIN_PROTOCOL.to_vec()];
+        config.alpn_protocols = [ETCD_PROTOCOL, JOIN_PROTOCOL, LAYERS_PROTOCOL].map(<[u8]>::to_vec).into();
         Ok(config)
     }
 

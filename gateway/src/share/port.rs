@@ -1,5 +1,6 @@
-//! The shared port: TLS with the cluster's own authority. Whoever shows a member's certificate gets etcd's API; whoever
-//! shows none can join, and nothing else. Handshakes are bounded in time, and in number: one more closes the oldest.
+//! The shared port: TLS with the cluster's own authority. Whoever shows a member's certificate gets etcd's API, or
+//! layers of the model; whoever shows none can join, and nothing else. Handshakes are bounded in time, and in number:
+//! one more closes the oldest.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use super::protocol::{JoinReply, JoinRequest, Refusal, read_line, write_line};
 use super::strangers::{Place, Strangers};
 use super::token::Secret;
 use super::tokens::{admit, list, now_s};
+use crate::layers::{LAYERS_PROTOCOL, LayerService};
 
 /// The means of the shared port to let machines in and to serve members.
 pub struct Sharing {
@@ -35,6 +37,8 @@ pub struct Sharing {
     pub keyspace: Keyspace,
     /// The store's API.
     pub service: StoreService,
+    /// The model of this machine.
+    pub layers: Arc<LayerService>,
 }
 
 /// The store behind the shared port.
@@ -144,6 +148,9 @@ async fn serve(
     };
     drop(place);
     let Some(stream) = member else { return };
+    if stream.get_ref().1.alpn_protocol() == Some(LAYERS_PROTOCOL) {
+        return sharing.layers.serve(stream, peer).await;
+    }
     match members.try_acquire_owned() {
         Ok(_place) => sharing.service.serve(stream, peer).await,
         Err(_) => debug!(%peer, "a member's connection refused: too many"),
@@ -151,7 +158,7 @@ async fn serve(
 }
 
 /// Learns who the peer of a new connection is, and lets it join if it wants to. Returns the connection of a member that
-/// wants the store.
+/// wants the store or layers.
 async fn introduce(
     stream: TcpStream,
     peer: SocketAddr,

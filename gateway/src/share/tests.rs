@@ -42,6 +42,7 @@ impl Shared {
             store: Arc::new(server.store()),
             keyspace: Keyspace::new(&cluster),
             service: StoreService::Embedded(server.service()),
+            layers: Arc::default(),
         };
         let listener = ShareListener::bind("127.0.0.1", 0, false).await.unwrap();
         let address = listener.address().to_string();

@@ -1,0 +1,115 @@
+//! The reasons for which layers are not fetched.
+
+use std::io;
+use std::path::PathBuf;
+
+use super::protocol::LayerRefusal;
+use crate::models::ModelError;
+
+/// A chunk that is not the one of the manifest.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{source_name} sent a wrong chunk {chunk} of file {part}: expected BLAKE3 {expected}, found {found}; it is asked \
+     for nothing more"
+)]
+pub struct WrongChunk {
+    /// The sender.
+    pub source_name: String,
+    /// The file's number, from 1.
+    pub part: usize,
+    /// The chunk's number, from 0.
+    pub chunk: u64,
+    /// The hash of the manifest.
+    pub expected: String,
+    /// The hash of what came.
+    pub found: String,
+}
+
+/// The reason for which layers are not fetched.
+#[derive(Debug, thiserror::Error)]
+pub enum LayersError {
+    /// A source does not answer.
+    #[error("cannot reach {address}")]
+    Connect {
+        /// The source.
+        address: String,
+        /// The system's reason, or that of TLS.
+        #[source]
+        cause: io::Error,
+    },
+    /// A source breaks off.
+    #[error("{address} broke off")]
+    Broken {
+        /// The source.
+        address: String,
+        /// The system's reason.
+        #[source]
+        cause: io::Error,
+    },
+    /// A source refuses.
+    #[error("{address} does not serve its layers: {reason}")]
+    Refused {
+        /// The source.
+        address: String,
+        /// Its reason.
+        reason: LayerRefusal,
+    },
+    /// Certificates of this machine cannot be used.
+    #[error("cannot use this machine's certificates: {0}")]
+    Certificates(String),
+    /// A source sent other bytes.
+    #[error(transparent)]
+    Wrong(#[from] WrongChunk),
+    /// Every source was left out.
+    #[error("no source is left to fetch from: {0}")]
+    NoSource(String),
+    /// The files begin with no header.
+    #[error("file {part} of the model has no usable header")]
+    Header {
+        /// The file's number, from 1.
+        part: usize,
+        /// The reason.
+        #[source]
+        cause: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A file of this machine cannot be used.
+    #[error("cannot {doing} {path}", path = path.display())]
+    Io {
+        /// The deed.
+        doing: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        #[source]
+        cause: io::Error,
+    },
+    /// The cache cannot be used, or has no room.
+    #[error(transparent)]
+    Cache(#[from] ModelError),
+    /// Nothing came for a long time.
+    #[error("nothing came for {waited_s} s")]
+    Stalled {
+        /// The time, in seconds.
+        waited_s: u64,
+        /// The last failure.
+        #[source]
+        cause: Box<LayersError>,
+    },
+    /// The order to stop came.
+    #[error("stopped")]
+    Stopped,
+}
+
+// === impl LayersError ===
+
+impl LayersError {
+    /// True if the same source may answer later.
+    pub(super) fn may_pass(&self) -> bool {
+        matches!(
+            self,
+            Self::Connect { .. }
+                | Self::Broken { .. }
+                | Self::Refused { reason: LayerRefusal::Busy | LayerRefusal::NotYet, .. }
+        )
+    }
+}

@@ -1,0 +1,154 @@
+//! A model of which only parts are on this machine: its files as sparse ones, and the map of the bytes that are there.
+//!
+//! Bytes are written and made to last before the map names them, and the map is replaced whole. So after kill -9 the
+//! map names no byte that is not there.
+
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read, Write};
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use schema::Fingerprint;
+use serde::{Deserialize, Serialize};
+use tempfile::NamedTempFile;
+use tracing::warn;
+
+use super::byte_ranges::ByteRanges;
+use super::error::LayersError;
+use super::limits::MAP_BYTES_MAX;
+use super::manifest::ChunkManifest;
+use crate::models::Cache;
+
+/// The name of the map.
+const MAP: &str = "map.json";
+
+/// A model's files and their map, in a folder of their own.
+#[derive(Debug)]
+pub struct PartialModel {
+    folder: PathBuf,
+    root: String,
+    files: Vec<(PathBuf, File)>,
+}
+
+/// The map as it is kept.
+#[derive(Serialize, Deserialize)]
+struct Map {
+    /// The digest of the manifest by which the bytes were checked.
+    root: String,
+    /// The bytes that are there, of each file.
+    parts: Vec<ByteRanges>,
+}
+
+// === impl PartialModel ===
+
+impl PartialModel {
+    /// The files of the model that `manifest` is about, made if they are missing. What lies there of another manifest
+    /// is removed.
+    ///
+    /// # Errors
+    /// [`LayersError::Io`] if a file cannot be made.
+    pub fn open(cache: &Cache, manifest: &ChunkManifest) -> Result<Self, LayersError> {
+        let folder = Self::folder(cache, manifest.fingerprint());
+        let root = manifest.root();
+        fs::create_dir_all(&folder).map_err(|cause| io("make the folder", &folder, cause))?;
+        let kept = read_map(&folder)?.filter(|map| map.root == root && map.parts.len() == manifest.part_bytes().len());
+        let is_new = kept.is_none();
+        let mut parts = kept.map_or_else(|| vec![ByteRanges::default(); manifest.part_bytes().len()], |map| map.parts);
+        let (mut files, count) = (Vec::new(), parts.len());
+        for ((index, bytes), ranges) in manifest.part_bytes().enumerate().zip(&mut parts) {
+            let path = folder.join(file_name(index, count));
+            let file = File::options().read(true).write(true).create(true).truncate(false).open(&path);
+            let file = file.map_err(|cause| io("open", &path, cause))?;
+            let has = file.metadata().map_err(|cause| io("read", &path, cause))?.len();
+            if is_new || has != bytes || ranges.end() > bytes {
+                // Cut first, so that the file has no bytes of before, and then all of it is a hole.
+                let cut = file.set_len(0).and_then(|()| file.set_len(bytes));
+                cut.map_err(|cause| io("make room in", &path, cause))?;
+                *ranges = ByteRanges::default();
+            }
+            files.push((path, file));
+        }
+        let model = Self { folder, root, files };
+        model.write_map(parts)?;
+        Ok(model)
+    }
+
+    /// The folder of the model with `fingerprint`.
+    fn folder(cache: &Cache, fingerprint: &Fingerprint) -> PathBuf {
+        // A record of the store names it, so it is not a path.
+        let name: String = fingerprint.0.chars().filter(char::is_ascii_alphanumeric).take(64).collect();
+        cache.layers_folder().join(name)
+    }
+
+    /// The path of its first file.
+    pub fn path(&self) -> &Path {
+        self.files.first().map_or(&self.folder, |(path, _)| path)
+    }
+
+    /// The folder, for the question of free space.
+    pub(super) fn place(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The bytes that are there, of each file, as another process may have left them.
+    pub(super) fn map(&self) -> Result<Vec<ByteRanges>, LayersError> {
+        let kept = read_map(&self.folder)?.filter(|map| map.root == self.root && map.parts.len() == self.files.len());
+        Ok(kept.map_or_else(|| vec![ByteRanges::default(); self.files.len()], |map| map.parts))
+    }
+
+    /// Bytes of a file.
+    pub(super) fn read(&self, part: usize, range: Range<u64>) -> Result<Vec<u8>, LayersError> {
+        let (path, file) = &self.files[part];
+        let mut bytes = vec![0; (range.end - range.start) as usize];
+        file.read_exact_at(&mut bytes, range.start).map_err(|cause| io("read", path, cause))?;
+        Ok(bytes)
+    }
+
+    /// Writes bytes at `start` of a file.
+    pub(super) fn write(&self, part: usize, start: u64, bytes: &[u8]) -> Result<(), LayersError> {
+        let (path, file) = &self.files[part];
+        file.write_all_at(bytes, start).map_err(|cause| io("write", path, cause))
+    }
+
+    /// Makes what was written last, and notes it: `parts` are all bytes that are there.
+    pub(super) fn save(&self, parts: Vec<ByteRanges>) -> Result<(), LayersError> {
+        for (path, file) in &self.files {
+            file.sync_data().map_err(|cause| io("write", path, cause))?;
+        }
+        self.write_map(parts)
+    }
+
+    fn write_map(&self, parts: Vec<ByteRanges>) -> Result<(), LayersError> {
+        let path = self.folder.join(MAP);
+        let failed = |cause| io("write", &path, cause);
+        let map = Map { root: self.root.clone(), parts };
+        let text = serde_json::to_vec(&map).map_err(|error| failed(error.into()))?;
+        let mut file = NamedTempFile::new_in(&self.folder).map_err(failed)?;
+        file.write_all(&text).and_then(|()| file.as_file().sync_all()).map_err(failed)?;
+        file.persist(&path).map_err(|error| failed(error.error))?;
+        Ok(())
+    }
+}
+
+/// The name of file `index` of `count`: a split model's files are found by theirs.
+fn file_name(index: usize, count: usize) -> String {
+    if count == 1 { "model.gguf".to_owned() } else { format!("model-{:05}-of-{count:05}.gguf", index + 1) }
+}
+
+/// The map in a folder. `None` if there is none, or none that can be used.
+fn read_map(folder: &Path) -> Result<Option<Map>, LayersError> {
+    let path = folder.join(MAP);
+    let mut text = Vec::new();
+    match File::open(&path).and_then(|file| file.take(MAP_BYTES_MAX).read_to_end(&mut text)) {
+        Ok(_) => {}
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(cause) => return Err(io("read", &path, cause)),
+    }
+    let map = serde_json::from_slice(&text);
+    Ok(map.inspect_err(|error| warn!(path = %path.display(), %error, "the map is damaged: fetching anew")).ok())
+}
+
+fn io(doing: &'static str, path: &Path, cause: std::io::Error) -> LayersError {
+    LayersError::Io { doing, path: path.to_owned(), cause }
+}

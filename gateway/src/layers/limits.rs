@@ -1,0 +1,44 @@
+//! The bounds of fetching and serving layers.
+
+use std::time::Duration;
+
+/// Bytes of a chunk, the unit that is checked. One at each end of a run of layers is fetched whole and kept in part.
+pub(super) const CHUNK_BYTES: u64 = 1 << 20;
+/// Chunks that are asked for at once, so that a round trip costs little beside the bytes.
+pub(super) const CHUNKS_AT_ONCE: u64 = 8;
+/// Most files of a model, and the longest file, as in `stages` and `models`: eight times the largest known model.
+pub(super) const PARTS_MAX: usize = 1024;
+pub(super) const PART_BYTES_MAX: u64 = 16 << 40;
+/// Longest header of a GGUF file, in bytes: ten times that of the largest known vocabularies.
+pub(super) const HEADER_BYTES_MAX: u64 = 128 << 20;
+
+/// Longest head of a message, in bytes: a fingerprint or a sentence.
+pub(super) const HEAD_BYTES_MAX: u32 = 4 << 10;
+/// Longest manifest, in bytes: 64 for each chunk of a model of a terabyte.
+pub(super) const MANIFEST_BYTES_MAX: u64 = 80 << 20;
+/// Longest map of a partial model's ranges, in bytes.
+pub(super) const MAP_BYTES_MAX: u64 = 4 << 20;
+
+/// Machines that fetch at the same time. Another is told to come again.
+pub(super) const FETCHES_MAX: usize = 8;
+/// Bytes a second that a machine serves to all others together: two gigabit links, encrypted by a tenth of a core.
+pub(super) const SERVED_BYTES_PER_SECOND: u64 = 256 << 20;
+/// The same while tokens are computed, so that streams lose next to nothing.
+pub(super) const SERVED_BYTES_PER_SECOND_BUSY: u64 = 32 << 20;
+
+/// Longest time of connecting with the handshake, of an answer's head, and of its body.
+pub(super) const CONNECT_WAIT_MAX: Duration = Duration::from_secs(5);
+pub(super) const HEAD_WAIT_MAX: Duration = Duration::from_secs(30);
+pub(super) const BODY_WAIT_MAX: Duration = Duration::from_secs(120);
+/// Longest wait for a manifest: the other side may have to read its whole model first.
+pub(super) const MANIFEST_WAIT_MAX: Duration = Duration::from_secs(1800);
+/// Longest pause of a machine between two of its requests.
+pub(super) const IDLE_MAX: Duration = Duration::from_secs(60);
+/// Pause before a source that failed is asked again, and the longest time without a byte after which a fetch fails.
+pub(super) const RETRY_PAUSE: Duration = Duration::from_millis(500);
+pub(super) const STALL_MAX: Duration = Duration::from_secs(600);
+/// Tries of a machine that starts, before it looks for the model elsewhere.
+pub(super) const OPEN_TRIES: u32 = 3;
+
+/// Fetched bytes after which they are made to last and noted in the map: what kill -9 costs.
+pub(super) const SAVE_BYTES: u64 = 16 << 20;

@@ -1,0 +1,26 @@
+//! Own layers on disk: a machine that joins a cluster fetches the header of the model's files and the bytes of the
+//! layers that it is given, and nothing else, from the machine that shares the cluster.
+//!
+//! Bytes travel in chunks, each checked against a manifest of hashes, and lie in sparse files beside a map of the
+//! ranges that are there. Which layers a stage holds, and when, is not decided here.
+
+mod byte_ranges;
+mod client;
+mod error;
+mod fetch;
+mod folder;
+mod limits;
+mod loader;
+mod manifest;
+mod pace;
+mod protocol;
+mod service;
+
+pub use client::LayerClient;
+pub use error::{LayersError, WrongChunk};
+pub use fetch::LayerFetch;
+pub use folder::PartialModel;
+pub use loader::FetchingLoader;
+pub use manifest::ChunkManifest;
+pub(crate) use protocol::LAYERS_PROTOCOL;
+pub use service::LayerService;

@@ -1,0 +1,160 @@
+//! The side that serves: gives members of the cluster the manifest and the bytes of this machine's model, a bounded
+//! number of them at a time and at a bounded rate.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::FileExt;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Instant;
+
+use stages::weights::ModelFile;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{OnceCell, Semaphore};
+use tokio::time::{sleep, timeout};
+use tracing::{debug, info};
+
+use super::limits::{
+    BODY_WAIT_MAX, CHUNK_BYTES, CHUNKS_AT_ONCE, FETCHES_MAX, IDLE_MAX, SERVED_BYTES_PER_SECOND,
+    SERVED_BYTES_PER_SECOND_BUSY,
+};
+use super::manifest::ChunkManifest;
+use super::pace::Pace;
+use super::protocol::{LayerRefusal, LayerReply, LayerRequest, read_head, write_message};
+
+/// This machine's model as a source for others, once it is known.
+pub struct LayerService {
+    file: OnceLock<ModelFile>,
+    /// The manifest as it is sent, made when it is first asked for.
+    manifest: OnceCell<Arc<Vec<u8>>>,
+    is_busy: OnceLock<Box<dyn Fn() -> bool + Send + Sync>>,
+    pace: Mutex<Pace>,
+    places: Semaphore,
+}
+
+/// The bytes of an answer.
+enum Body {
+    Manifest(Arc<Vec<u8>>),
+    Bytes(Vec<u8>),
+}
+
+// === impl LayerService ===
+
+impl Default for LayerService {
+    fn default() -> Self {
+        Self {
+            file: OnceLock::new(),
+            manifest: OnceCell::new(),
+            is_busy: OnceLock::new(),
+            pace: Mutex::default(),
+            places: Semaphore::new(FETCHES_MAX),
+        }
+    }
+}
+
+impl LayerService {
+    /// Serves the model of `file` from now on.
+    pub fn offer(&self, file: ModelFile) {
+        let _ = self.file.set(file);
+    }
+
+    /// Serves at a low rate while `is_busy` returns true.
+    pub fn slow_while(&self, is_busy: impl Fn() -> bool + Send + Sync + 'static) {
+        let _ = self.is_busy.set(Box::new(is_busy));
+    }
+
+    /// Serves one member until it closes the connection, or asks nothing for too long.
+    pub async fn serve(&self, mut stream: impl AsyncRead + AsyncWrite + Unpin, peer: SocketAddr) {
+        let Ok(_place) = self.places.try_acquire() else {
+            let _ = write_message(&mut stream, &LayerReply::Refused(LayerRefusal::Busy), &[]).await;
+            return;
+        };
+        if let Err(error) = self.converse(&mut stream, peer).await {
+            debug!(%peer, %error, "a member's connection for layers ended");
+        }
+    }
+
+    async fn converse(&self, stream: &mut (impl AsyncRead + AsyncWrite + Unpin), peer: SocketAddr) -> io::Result<()> {
+        while let Some(request) = timeout(IDLE_MAX, read_head::<LayerRequest>(stream)).await?? {
+            let answer = self.answer(request, peer).await;
+            let sent = async {
+                match &answer {
+                    Ok(body) => write_message(stream, &LayerReply::Body(body.bytes().len() as u64), body.bytes()).await,
+                    Err(refusal) => write_message(stream, &LayerReply::Refused(refusal.clone()), &[]).await,
+                }
+            };
+            timeout(BODY_WAIT_MAX, sent).await??;
+        }
+        Ok(())
+    }
+
+    async fn answer(&self, request: LayerRequest, peer: SocketAddr) -> Result<Body, LayerRefusal> {
+        let file = self.file.get().ok_or(LayerRefusal::NotYet)?;
+        if file.folder().is_some() {
+            return Err(LayerRefusal::Form);
+        }
+        match request {
+            LayerRequest::Manifest { fingerprint } if fingerprint != *file.fingerprint() => {
+                Err(LayerRefusal::OtherModel { found: file.fingerprint().clone() })
+            }
+            LayerRequest::Manifest { .. } => {
+                let manifest = self.manifest.get_or_try_init(|| self.compute(file)).await?.clone();
+                info!(%peer, model = file.name(), "a machine fetches layers");
+                Ok(Body::Manifest(manifest))
+            }
+            LayerRequest::Bytes { part, start, bytes } => {
+                let wait =
+                    self.pace.lock().unwrap_or_else(PoisonError::into_inner).take(bytes, self.rate(), Instant::now());
+                sleep(wait).await;
+                self.read(file, part, start, bytes).await.map(Body::Bytes)
+            }
+        }
+    }
+
+    /// Bytes a second that may be served now.
+    fn rate(&self) -> u64 {
+        let is_busy = self.is_busy.get().is_some_and(|is_busy| is_busy());
+        if is_busy { SERVED_BYTES_PER_SECOND_BUSY } else { SERVED_BYTES_PER_SECOND }
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "reads a file; no forward pass")]
+    async fn compute(&self, file: &ModelFile) -> Result<Arc<Vec<u8>>, LayerRefusal> {
+        let (file, started) = (file.clone(), Instant::now());
+        let computing = tokio::task::spawn_blocking(move || {
+            let manifest = ChunkManifest::compute(&file)?;
+            info!(model = file.name(), bytes = file.bytes(), took = ?started.elapsed(), "hashed the model's chunks");
+            Ok(Arc::new(serde_json::to_vec(&manifest)?))
+        });
+        let computed: io::Result<_> = computing.await.unwrap_or_else(|error| Err(error.into()));
+        computed.map_err(|error| LayerRefusal::Read(error.to_string()))
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "reads a file; no forward pass")]
+    async fn read(&self, file: &ModelFile, part: usize, start: u64, bytes: u64) -> Result<Vec<u8>, LayerRefusal> {
+        if bytes == 0 || bytes > CHUNKS_AT_ONCE * CHUNK_BYTES {
+            return Err(LayerRefusal::Range);
+        }
+        let file = file.clone();
+        let reading = tokio::task::spawn_blocking(move || {
+            file.check_unchanged().map_err(|error| LayerRefusal::Read(error.to_string()))?;
+            let mut read = vec![0; bytes as usize];
+            let part = file.files().nth(part).ok_or(LayerRefusal::Range)?;
+            match part.read_exact_at(&mut read, start) {
+                Ok(()) => Ok(read),
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(LayerRefusal::Range),
+                Err(error) => Err(LayerRefusal::Read(error.to_string())),
+            }
+        });
+        reading.await.unwrap_or_else(|error| Err(LayerRefusal::Read(error.to_string())))
+    }
+}
+
+// === impl Body ===
+
+impl Body {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Manifest(bytes) => bytes,
+            Self::Bytes(bytes) => bytes,
+        }
+    }
+}

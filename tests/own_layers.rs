@@ -1,0 +1,222 @@
+//! A machine that joins fetches the header and its own layers from the machine that shares the cluster, and has nothing
+//! else on its disk: after kill -9 it goes on where it was, and a chunk that is not the model's is refused. The model
+//! is a file of the first machine, of which the second has no copy and no address. Two homes on one machine, and a
+//! relay between them that holds back what the test says.
+#![cfg(feature = "tls")]
+
+mod common;
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use common::cluster::{Cluster, address};
+use common::etcd::free_port;
+use common::http::GatewayClient;
+use common::line_process::LineProcess;
+use common::{model_path, wait_for};
+use schema::LayerRange;
+use stages::gguf::Extent;
+use stages::weights::ModelFile;
+
+const WAIT_MAX: Duration = Duration::from_secs(60);
+const PROMPT: [u32; 6] = [504, 4149, 282, 3575, 314, 3030];
+/// Bytes on one connection after which the relay holds it: a map is written before, and the fetch is not over.
+const HELD_AFTER: u64 = 28 << 20;
+/// Bytes of the model that a resumed fetch may fetch again: those after the last map, and whole chunks at ends.
+const AGAIN_BYTES_MAX: u64 = 32 << 20;
+
+/// A home with a cache of its own.
+struct Home(tempfile::TempDir);
+
+/// Passes connections on to an address, each up to a number of bytes that it brings back.
+struct Relay {
+    address: SocketAddr,
+    held_after: Arc<AtomicU64>,
+    passed: Arc<AtomicU64>,
+}
+
+// === impl Home ===
+
+impl Home {
+    fn new() -> Self {
+        Self(tempfile::Builder::new().prefix("bl").tempdir_in("/tmp").unwrap())
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let home = self.0.path();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_baton"));
+        command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("HOME", home).env("TMPDIR", home);
+        command.env("XDG_RUNTIME_DIR", home).env("XDG_CACHE_HOME", home.join("cache")).args(words);
+        command
+    }
+
+    fn baton(&self, words: &[&str]) -> LineProcess {
+        LineProcess::spawn(self.command(words))
+    }
+
+    /// The folder with the model of which parts are here.
+    fn layers(&self) -> Option<PathBuf> {
+        let folders = std::fs::read_dir(self.0.path().join("cache/baton/layers")).ok()?;
+        folders.flatten().map(|entry| entry.path()).next()
+    }
+
+    /// Bytes of the model that the map says are here.
+    fn mapped(&self) -> u64 {
+        let map = self.layers().and_then(|folder| std::fs::read(folder.join("map.json")).ok());
+        let map = map.and_then(|text| serde_json::from_slice::<serde_json::Value>(&text).ok()).unwrap_or_default();
+        let ranges = map["parts"][0].as_array().cloned().unwrap_or_default();
+        ranges.iter().map(|range| range[1].as_u64().unwrap() - range[0].as_u64().unwrap()).sum()
+    }
+
+    /// Bytes that the files of its cache take on the disk.
+    fn disk_bytes(&self) -> u64 {
+        fn of(path: &Path) -> u64 {
+            let metadata = std::fs::symlink_metadata(path).unwrap();
+            let inner = std::fs::read_dir(path).into_iter().flatten().flatten().map(|entry| of(&entry.path()));
+            inner.sum::<u64>() + if metadata.is_file() { metadata.blocks() * 512 } else { 0 }
+        }
+        of(&self.0.path().join("cache"))
+    }
+}
+
+// === impl Relay ===
+
+impl Relay {
+    fn start(to: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let relay = Self {
+            address: listener.local_addr().unwrap(),
+            held_after: Arc::new(AtomicU64::new(u64::MAX)),
+            passed: Arc::default(),
+        };
+        let (held_after, passed) = (relay.held_after.clone(), relay.passed.clone());
+        std::thread::spawn(move || {
+            for near in listener.incoming().flatten() {
+                let Ok(far) = TcpStream::connect(to) else { continue };
+                let (held_after, passed) = (held_after.clone(), passed.clone());
+                let (from, back) = (near.try_clone().unwrap(), far.try_clone().unwrap());
+                std::thread::spawn(move || pass(from, far, |_| {}));
+                std::thread::spawn(move || {
+                    let mut own = 0;
+                    pass(back, near, |bytes| {
+                        while own > held_after.load(Ordering::Relaxed) {
+                            std::thread::sleep(Duration::from_millis(10));
+                        }
+                        own += bytes;
+                        passed.fetch_add(bytes, Ordering::Relaxed);
+                    });
+                });
+            }
+        });
+        relay
+    }
+
+    fn hold_after(&self, bytes: u64) {
+        self.held_after.store(bytes, Ordering::Relaxed);
+    }
+}
+
+/// Passes bytes from one end to the other, each piece after `before` returns.
+fn pass(mut from: TcpStream, mut to: TcpStream, mut before: impl FnMut(u64)) {
+    let mut buffer = vec![0; 64 << 10];
+    while let Ok(count @ 1..) = from.read(&mut buffer) {
+        before(count as u64);
+        if to.write_all(&buffer[..count]).is_err() {
+            break;
+        }
+    }
+    // The other direction may go on: a machine that joins closes its own end before the answer.
+    let _ = to.shutdown(Shutdown::Write);
+}
+
+/// Bytes that a stage with `layers` may have on its disk: its own, and the header.
+fn own_bytes(file: &ModelFile, path: &Path, layers: LayerRange) -> u64 {
+    let bytes = std::fs::read(path).unwrap();
+    let Ok(Extent::Whole(header)) = Extent::of(&bytes, bytes.len() as u64) else { panic!("no header") };
+    let own = file.bytes_of(layers).unwrap();
+    header + own.iter().flatten().map(|range| range.end - range.start).sum::<u64>()
+}
+
+/// Inverts the bits of the byte at `at` of a file whose time of modification stays. Returns the byte before.
+fn flip(path: &Path, at: u64) -> u8 {
+    let file = File::options().read(true).write(true).open(path).unwrap();
+    let (mut byte, modified) = ([0], file.metadata().unwrap().modified().unwrap());
+    file.read_exact_at(&mut byte, at).unwrap();
+    file.write_all_at(&[!byte[0]], at).unwrap();
+    file.set_modified(modified).unwrap();
+    byte[0]
+}
+
+/// The state of a stage, the reason of it, and the layers that it is given, as `baton status` has them.
+fn stage_of(home: &Home, store: SocketAddr, name: &str) -> Option<(String, String, LayerRange)> {
+    let output = home.command(&["status", "--json", "--etcd", &format!("http://{store}")]).output().unwrap();
+    let status: serde_json::Value = serde_json::from_slice(&output.stdout).ok()?;
+    let stage = status["stages"].as_array()?.iter().find(|stage| stage["stage"] == name)?;
+    let text = |field: &str| stage[field].as_str().unwrap_or_default().to_owned();
+    Some((text("state"), text("reason"), serde_json::from_value(stage["layers"].clone()).ok()?))
+}
+
+#[test]
+fn a_machine_that_joins_has_its_own_layers_on_its_disk_and_nothing_else() {
+    let (first, second) = (Home::new(), Home::new());
+    let model = first.0.path().join("own.gguf");
+    std::fs::copy(model_path(), &model).unwrap();
+    let file = ModelFile::open(&model).unwrap();
+    let [shared, store] = [free_port(), free_port()].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+    let (share, listen) = (format!("--share={shared}"), format!("--store-listen={store}"));
+    let up = ["up", model.to_str().unwrap(), &share, &listen, "--listen=127.0.0.1:0", "--discovery=off"];
+    // It cannot hold the model alone, so the layers stay divided as they are at first.
+    let stages = ["--stages=1", "--stages-min=2", "--threads=1", "--kv-tokens=512", "--memory=100MB"];
+    let mut up = first.baton(&[&up[..], &stages].concat());
+    let line = up.line("baton join");
+    let token = line.split_whitespace().last().unwrap();
+    let relay = Relay::start(shared);
+    let join = relay.address.to_string();
+    let stage_arguments = ["--threads=1", "--name=second"];
+    let reason = || stage_of(&first, store, "second").map_or_else(String::new, |(_, reason, _)| reason);
+
+    // --- In the middle of the fetch, the status says how far it is, and kill -9 loses nothing that is in the map.
+    relay.hold_after(HELD_AFTER);
+    let mut stage = second.baton(&[&["join", &join, token], &stage_arguments[..]].concat());
+    wait_for("a part of the layers", WAIT_MAX, || second.mapped() > HELD_AFTER / 2);
+    wait_for("the progress in the status", WAIT_MAX, || reason().starts_with("fetching its layers, "));
+    stage.child.kill().unwrap();
+    stage.child.wait().unwrap();
+    let before = second.mapped();
+
+    // --- A chunk that is not the model's is refused, and its sender is named.
+    let (_, _, layers) = stage_of(&first, store, "second").expect("a placement");
+    let at = file.bytes_of(layers).unwrap()[0].last().unwrap().end - 1;
+    let right = flip(&model, at);
+    relay.hold_after(u64::MAX);
+    let mut stage = second.baton(&[&["join"], &stage_arguments[..]].concat());
+    let wrong = stage.line("sent a wrong chunk");
+    assert!(wrong.contains(&join) && wrong.contains("expected BLAKE3"), "{wrong}");
+    wait_for("the refusal in the status", WAIT_MAX, || reason().contains("sent a wrong chunk"));
+    stage.interrupt();
+    assert_eq!(flip(&model, at), !right, "another byte is at its place");
+
+    // --- Started again, it fetches what it lacks, and serves.
+    let (kept, passed) = (second.mapped(), relay.passed.load(Ordering::Relaxed));
+    assert!(kept >= before, "a refused chunk cost what was there");
+    let mut stage = second.baton(&[&["join"], &stage_arguments[..]].concat());
+    let client = GatewayClient { http: address(&up.line("ready after")) };
+    let (_, _, layers) = stage_of(&first, store, "second").expect("a placement");
+    let (own, disk) = (own_bytes(&file, &model, layers), second.disk_bytes());
+    let fetched = relay.passed.load(Ordering::Relaxed) - passed;
+    println!("layers {layers}: own bytes {own}, kept {kept}, fetched at the end {fetched}, on the disk {disk}");
+    assert!(fetched <= own - kept.min(own) + AGAIN_BYTES_MAX, "{fetched} bytes came, {kept} of {own} were there");
+    assert!(disk >= own && disk <= own + own / 100, "{disk} bytes on the disk: expected {own} and at most 1 % more");
+    let (tokens, _) = client.complete(&PROMPT, 8);
+    stage.interrupt();
+
+    // --- The tokens are those of one machine with the whole file.
+    assert_eq!(tokens, Cluster::start(1, &["--threads=1"], &[]).complete(&PROMPT, 8).0);
+}
