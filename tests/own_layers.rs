@@ -182,10 +182,15 @@ fn a_machine_that_joins_has_its_own_layers_on_its_disk_and_nothing_else() {
     let stage_arguments = ["--threads=1", "--name=second"];
     let reason = || stage_of(&first, store, "second").map_or_else(String::new, |(_, reason, _)| reason);
 
-    // --- In the middle of the fetch, the status says how far it is, and kill -9 loses nothing that is in the map.
+    // --- In the middle of the fetch, Ctrl-C ends it at once.
     relay.hold_after(HELD_AFTER);
-    let mut stage = second.baton(&[&["join", &join, token], &stage_arguments[..]].concat());
+    let stage = second.baton(&[&["join", &join, token], &stage_arguments[..]].concat());
     wait_for("a part of the layers", WAIT_MAX, || second.mapped() > HELD_AFTER / 2);
+    let seen = stage.interrupted();
+    assert!(seen.iter().all(|line| !line.contains("panicked")), "{seen:#?}");
+
+    // --- The status says how far the fetch is, and kill -9 loses nothing that is in the map.
+    let mut stage = second.baton(&[&["join"], &stage_arguments[..]].concat());
     wait_for("the progress in the status", WAIT_MAX, || reason().starts_with("fetching its layers, "));
     stage.child.kill().unwrap();
     stage.child.wait().unwrap();

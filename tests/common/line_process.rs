@@ -43,6 +43,14 @@ impl LineProcess {
         }
     }
 
+    /// Interrupts it, and returns all lines that were seen.
+    pub(crate) fn interrupted(mut self) -> Vec<String> {
+        self.interrupt();
+        // The senders are gone when the last line was read.
+        let rest: Vec<_> = self.lines.iter().collect();
+        std::mem::take(&mut self.seen).into_iter().chain(rest).collect()
+    }
+
     pub(crate) fn interrupt(&mut self) {
         super::cluster::signal(self.child.id(), "INT");
         let _ = self.child.wait();

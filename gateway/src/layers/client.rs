@@ -10,7 +10,7 @@ use engine::store::EtcdAccess;
 use schema::Fingerprint;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
-use tokio::runtime::Handle;
+use tokio::runtime::{Builder, Runtime};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -27,9 +27,11 @@ use super::protocol::{LAYERS_PROTOCOL, LayerReply, LayerRequest, read_head, writ
 /// The scheme of a store with TLS, before the address of a shared port.
 const SCHEME: &str = "https://";
 
-/// The machines that share a cluster, as sources of its model. Its calls block, outside the threads of the runtime.
+/// The machines that share a cluster, as sources of its model. Its calls block, outside the threads of a runtime.
 pub struct LayerClient {
-    runtime: Handle,
+    /// Its own, because a fetch may outlive that of the process, which ends while a compute thread fetches. There until
+    /// the client is dropped.
+    runtime: Option<Runtime>,
     config: Arc<ClientConfig>,
     name: ServerName<'static>,
     addresses: Vec<String>,
@@ -40,11 +42,12 @@ pub struct LayerClient {
 // === impl LayerClient ===
 
 impl LayerClient {
-    /// A client of the shared ports at which `access` finds the store, on `runtime`. `None` if there are none.
+    /// A client of the shared ports at which `access` finds the store. `None` if there are none.
     ///
     /// # Errors
-    /// [`LayersError::Certificates`] if those of this machine cannot be used.
-    pub fn new(access: &EtcdAccess, runtime: Handle) -> Result<Option<Self>, LayersError> {
+    /// [`LayersError::Certificates`] if those of this machine cannot be used, [`LayersError::Runtime`] if it has no
+    /// resources for a connection.
+    pub fn new(access: &EtcdAccess) -> Result<Option<Self>, LayersError> {
         let addresses: Vec<_> = access.endpoints.iter().filter_map(|endpoint| endpoint.strip_prefix(SCHEME)).collect();
         let addresses: Vec<String> =
             addresses.into_iter().map(|address| address.trim_end_matches('/').into()).collect();
@@ -71,6 +74,7 @@ impl LayerClient {
         let mut config = config.map_err(|error| unusable(&error.to_string()))?;
         config.alpn_protocols = vec![LAYERS_PROTOCOL.to_vec()];
         let name = ServerName::try_from(name.clone()).map_err(|error| unusable(&error.to_string()))?;
+        let runtime = Some(Builder::new_current_thread().enable_all().build().map_err(LayersError::Runtime)?);
         Ok(Some(Self { runtime, config: Arc::new(config), name, addresses, stream: None }))
     }
 
@@ -120,8 +124,9 @@ impl LayerClient {
         let Some(address) = self.source().map(str::to_owned) else {
             return Err(LayersError::NoSource("every one was left out".to_owned()));
         };
-        let runtime = self.runtime.clone();
+        let Some(runtime) = self.runtime.take() else { unreachable!("it is put back below") };
         let asked = runtime.block_on(self.converse(&address, request, head_wait, may_be));
+        self.runtime = Some(runtime);
         if asked.is_err() {
             self.stream = None;
             self.addresses.rotate_left(1);
@@ -171,6 +176,15 @@ impl LayerClient {
     fn broken(&mut self, cause: io::Error) -> LayersError {
         self.stream = None;
         LayersError::Broken { address: self.source().unwrap_or_default().to_owned(), cause }
+    }
+}
+
+impl Drop for LayerClient {
+    fn drop(&mut self) {
+        // A runtime that is dropped waits for its threads, which is not allowed where tasks run.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 

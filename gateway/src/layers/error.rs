@@ -57,6 +57,9 @@ pub enum LayersError {
     /// Certificates of this machine cannot be used.
     #[error("cannot use this machine's certificates: {0}")]
     Certificates(String),
+    /// The system has no resources for a connection.
+    #[error("cannot prepare to fetch")]
+    Runtime(#[source] io::Error),
     /// A source sent other bytes.
     #[error(transparent)]
     Wrong(#[from] WrongChunk),

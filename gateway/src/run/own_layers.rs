@@ -6,7 +6,6 @@ use std::sync::Arc;
 use engine::runner::Loader;
 use engine::store::SharedStore;
 use schema::Keyspace;
-use tokio::runtime::Handle;
 use tracing::warn;
 
 use super::RunError;
@@ -43,7 +42,7 @@ impl OwnLayers {
         if models::locate(&record.name, &settings.cache).is_some() {
             return Ok(None);
         }
-        let client = match LayerClient::new(&settings.cluster.etcd, Handle::current()) {
+        let client = match LayerClient::new(&settings.cluster.etcd) {
             Ok(Some(client)) => client,
             Ok(None) => return Ok(None),
             Err(error) => return Ok(whole(&error)),
