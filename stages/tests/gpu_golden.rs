@@ -5,20 +5,24 @@ mod gpu_support;
 mod runner_support;
 
 use std::path::Path;
+use std::sync::Arc;
 
-use engine::runner::{KV_BLOCK_TOKENS, Output, Runner, Work};
+use engine::runner::{KV_BLOCK_TOKENS, Loader, Output, Runner, Work};
 use gpu_support::open;
 use runner_support::fixture::{Shape, write_random};
 use runner_support::golden::Golden;
 use runner_support::pipeline::{KV_TOKENS, Piece, Pipeline, bits, for_hidden_states, hidden_states, slice};
 use schema::LayerRange;
 use schema::frame::Slice;
-use schema::record::{KvRoom, KvType};
+use schema::record::{DeviceKind, KvRoom, KvType};
 use stages::format::Format;
-use stages::gpu::{GpuRunner, Recorder, SimGpu};
+use stages::gpu::{
+    Adapter, DeviceBuffer, DeviceMemory, Gpu, GpuError, GpuLoader, GpuRunner, Kernel, Launch, PagesView, Recorder,
+    RowsAtOnce, SimBuffer, SimGpu,
+};
 use stages::model::ModelSpec;
 use stages::shard::{RunnerSetup, SetupError};
-use stages::weights::ModelFile;
+use stages::weights::{Mapping, ModelFile};
 
 /// Largest difference of a logit from the processor's runner, both with keys and values in half precision: a number
 /// midway between two half-precision numbers may be rounded to either.
@@ -259,6 +263,109 @@ fn a_step_of_one_row_takes_nine_launches_a_layer_and_one_submission_and_allocate
     assert_eq!(after.launches.len() - before.launches.len(), 3 * 9 + 4, "{:?}", after.launches);
     assert_eq!(after.submissions - before.submissions, 1);
     assert_eq!((after.allocations, after.mapped_bytes), (before.allocations, before.mapped_bytes));
+}
+
+/// The simulated device with one kernel that computes wrongly: it changes a bit of its first output.
+struct Faulty {
+    device: SimGpu,
+    wrong: Option<Kernel>,
+}
+
+impl Gpu for Faulty {
+    type Buffer = SimBuffer;
+
+    fn map(&mut self, pages: &Arc<Mapping>) -> Result<Vec<PagesView<SimBuffer>>, GpuError> {
+        self.device.map(pages)
+    }
+
+    fn allocate(&mut self, bytes: usize) -> Result<SimBuffer, GpuError> {
+        self.device.allocate(bytes)
+    }
+
+    fn encode(&mut self, launch: &Launch<'_, SimBuffer>) -> Result<(), GpuError> {
+        self.device.encode(launch)?;
+        if Some(launch.kernel) == self.wrong {
+            // The exponent of a float, which is in its highest byte.
+            let (first, mut byte) = (launch.outputs[0], [0]);
+            first.buffer.read(first.offset + 3, &mut byte);
+            first.buffer.write(first.offset + 3, &[byte[0] ^ 2]);
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<(), GpuError> {
+        self.device.finish()
+    }
+}
+
+/// The adapter of such devices.
+#[derive(Debug)]
+struct FaultyAdapter(Option<Kernel>);
+
+impl Adapter for FaultyAdapter {
+    type Gpu = Faulty;
+
+    fn open(&self) -> Result<Faulty, GpuError> {
+        Ok(Faulty { device: open(9), wrong: self.0 })
+    }
+
+    fn kind(&self) -> DeviceKind {
+        DeviceKind::Metal
+    }
+
+    fn chip(&self) -> String {
+        "a simulated device".to_owned()
+    }
+
+    fn memory(&self) -> DeviceMemory {
+        DeviceMemory { total_bytes: 1 << 30, available_bytes: 1 << 29 }
+    }
+}
+
+#[test]
+#[ignore = "needs the library that etc/check-msl builds"]
+fn a_device_that_computes_wrongly_is_refused_by_the_kernel_and_a_right_one_is_loaded() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.gguf");
+    write_random(&path, Shape { layers: 1, ..SHAPE });
+    let load = |wrong: Option<Kernel>, kv_type: KvType| {
+        let loader = GpuLoader::new(ModelFile::open(&path).unwrap(), FaultyAdapter(wrong), 1, None).unwrap();
+        assert_eq!((loader.describe().device, loader.describe().memory_budget_bytes), (DeviceKind::Metal, 1 << 29));
+        loader.load(LayerRange::new(0, 1).unwrap(), KvRoom { tokens: KV_TOKENS, kv_type }, u64::MAX)
+    };
+    for kv_type in [KvType::F16, KvType::Q8] {
+        assert_eq!(load(None, kv_type).map(|shard| shard.kv_blocks).unwrap(), KV_TOKENS / KV_BLOCK_TOKENS);
+        let kernels = [
+            Kernel::RmsNorm,
+            Kernel::Product(Format::Q4K, RowsAtOnce::Four),
+            Kernel::Gated(Format::Q4K, RowsAtOnce::One),
+            Kernel::Attend(kv_type),
+            Kernel::ChooseToken,
+        ];
+        for kernel in kernels {
+            let error = load(Some(kernel), kv_type).err().expect("it is refused").to_string();
+            let name = kernel.name().expect("it has a name");
+            assert!(error.contains(&format!("kernel {name}: gives")), "{name}: {error}");
+        }
+    }
+    let error = load(Some(Kernel::MergeAttention), KvType::F16).err().expect("it is refused").to_string();
+    assert!(error.contains("kernel attend_f16: gives") && error.contains("merge_attention"), "{error}");
+    let error = load(Some(Kernel::FindUnusable), KvType::F16).err().expect("it is refused").to_string();
+    assert!(error.contains("kernel find_unusable: gives"), "{error}");
+}
+
+#[test]
+#[ignore = "needs the library that etc/check-msl builds"]
+fn the_memory_bound_is_what_a_runner_allocates() {
+    let folder = tempfile::tempdir().unwrap();
+    let (shards, _) = random_model(folder.path(), Format::Q4K);
+    let file = ModelFile::open(&folder.path().join("model.gguf")).unwrap();
+    let loader = GpuLoader::new(file.clone(), FaultyAdapter(None), 1, None).unwrap();
+    let layers = LayerRange::new(0, 3).unwrap();
+    let bound = loader.memory_bound(layers, KvRoom { tokens: KV_TOKENS, kv_type: KvType::F16 });
+    let held = file.map(layers).unwrap().bytes() + shards.runners[0].gpu().records.allocated_bytes as u64;
+    // The sampler's memory is the host's, and only biases that the model does not have are counted for nothing.
+    assert!(bound >= held && bound < held + held / 20 + (1 << 20), "{bound} for {held} bytes");
 }
 
 #[test]

@@ -38,6 +38,18 @@ impl<B: DeviceBuffer> TileInputs<B> {
     /// # Errors
     /// [`GpuError::Memory`] if the device has none.
     pub(super) fn new<G: Gpu<Buffer = B>>(ropes: &[Rope], tokens_max: u32, gpu: &mut G) -> Result<Self, GpuError> {
+        Self::with_pairs(ropes.iter().map(Rope::pairs), tokens_max, gpu)
+    }
+
+    /// As [`Self::new`], for rotary embeddings of so many pairs each.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub(super) fn with_pairs<G: Gpu<Buffer = B>>(
+        pairs: impl Iterator<Item = usize>,
+        tokens_max: u32,
+        gpu: &mut G,
+    ) -> Result<Self, GpuError> {
         // Every row may be of another slice.
         let table = ROWS_MAX * (tokens_max as usize).div_ceil(TOKENS).max(1);
         let mut kind = || {
@@ -48,7 +60,7 @@ impl<B: DeviceBuffer> TileInputs<B> {
             })
         };
         let kinds = [kind()?, kind()?];
-        let angles = ropes.iter().map(|rope| gpu.allocate(4 * ROWS_MAX * 2 * rope.pairs()));
+        let angles = pairs.map(|pairs| gpu.allocate(4 * ROWS_MAX * 2 * pairs));
         let angles = angles.collect::<Result<_, _>>()?;
         let all_rows = gpu.allocate(4 * ROWS_MAX)?;
         write(&all_rows, &mut Vec::new(), 0..ROWS_MAX as u32);

@@ -126,7 +126,7 @@ impl<G: Gpu> Step<'_, G> {
         })
     }
 
-    fn write_heads(&mut self, layer: &Layer<G::Buffer>, kv: &LayerKv<G::Buffer>) -> Result<(), GpuError> {
+    pub(super) fn write_heads(&mut self, layer: &Layer<G::Buffer>, kv: &LayerKv<G::Buffer>) -> Result<(), GpuError> {
         let attention = &layer.attention;
         let Scratch { query_key_value, queries, none, .. } = self.scratch;
         let inputs = self.inputs.of(attention.window);
@@ -163,7 +163,7 @@ impl<G: Gpu> Step<'_, G> {
         })
     }
 
-    fn attend(&mut self, attention: &AttentionSpec, kv: &LayerKv<G::Buffer>) -> Result<(), GpuError> {
+    pub(super) fn attend(&mut self, attention: &AttentionSpec, kv: &LayerKv<G::Buffer>) -> Result<(), GpuError> {
         let Scratch { queries, parts, attended, splits, .. } = self.scratch;
         let inputs = self.inputs.of(attention.window);
         let sizes = [
@@ -194,7 +194,7 @@ impl<G: Gpu> Step<'_, G> {
         })
     }
 
-    fn gate(
+    pub(super) fn gate(
         &mut self,
         gate: &DeviceMatrix<G::Buffer>,
         up: &DeviceMatrix<G::Buffer>,
@@ -214,6 +214,18 @@ impl<G: Gpu> Step<'_, G> {
                 gate.rows as u32,
                 u32::from(activation != Activation::Silu),
             ],
+        })
+    }
+
+    /// Chooses a token after each of the first `rows` rows of logits, by its rule.
+    pub(super) fn choose_tokens(&mut self, rows: usize, vocabulary: usize) -> Result<(), GpuError> {
+        let Scratch { logits, rules, chosen, .. } = self.scratch;
+        self.gpu.encode(&Launch {
+            kernel: Kernel::ChooseToken,
+            groups: [rows as u32, 1, 1],
+            inputs: &[logits.into(), rules.into()],
+            outputs: &[chosen.into()],
+            sizes: &[vocabulary as u32],
         })
     }
 

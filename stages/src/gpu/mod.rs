@@ -7,7 +7,9 @@
 //! An output is the same sum in the same order for every number of rows, so a row's bits depend on its own history
 //! alone, as on the processor. Weights are read in place, from the mapped pages.
 
+mod bounds;
 mod choice_rule;
+mod comparison;
 mod device;
 mod inputs;
 mod kernel;
@@ -15,6 +17,7 @@ mod kv;
 mod launch;
 mod layer;
 pub mod limits;
+mod loader;
 mod recorder;
 mod runner;
 mod scratch;
@@ -25,6 +28,7 @@ mod weights;
 pub use device::{Adapter, DeviceBuffer, DeviceMemory, Gpu, GpuError, PagesView, view_ranges};
 pub use kernel::{Kernel, RowsAtOnce};
 pub use launch::{Launch, View};
+pub use loader::GpuLoader;
 pub use recorder::{Recorder, Records};
 pub use runner::GpuRunner;
 pub use sim::{SimBuffer, SimGpu};

@@ -2,19 +2,17 @@
 
 use engine::runner::{KV_BLOCK_TOKENS, Output, Runner, RunnerError, Work};
 use schema::frame::{Chosen, HiddenState, Slice};
-use schema::record::KvType;
+use schema::record::{KvBlocks, KvType};
 
 use super::choice_rule::ChoiceRule;
 use super::device::{DeviceBuffer, Gpu, GpuError};
 use super::inputs::{TileInputs, write};
-use super::kernel::Kernel;
 use super::kv::LayerKv;
-use super::launch::Launch;
 use super::layer::{Product, Step, read_numbers};
 use super::limits::{ROWS_MAX, SPLIT_TOKENS};
 use super::scratch::Scratch;
 use super::support;
-use super::weights::{OutputHead, ShardWeights};
+use super::weights::{MappedPages, OutputHead, Sample, ShardWeights};
 use crate::loader::chain;
 use crate::model::{Mixer, ModelSpec, Rope};
 use crate::sampling::{SampledToken, Sampler};
@@ -30,6 +28,10 @@ pub struct GpuRunner<G: Gpu> {
     spec: ModelSpec,
     kv_type: KvType,
     kv_blocks: u32,
+    /// Its blocks of each kind of layer.
+    pool: KvBlocks,
+    /// Tokens of the longest sequence.
+    tokens_max: u32,
     weights: ShardWeights<G::Buffer>,
     /// Of each of the shard's layers.
     kv: Vec<LayerKv<G::Buffer>>,
@@ -38,7 +40,7 @@ pub struct GpuRunner<G: Gpu> {
     scratch: Scratch<G::Buffer>,
     tile: RowTile,
     /// Chooses where the device does not. Present in the last stage.
-    sampler: Option<Sampler>,
+    pub(super) sampler: Option<Sampler>,
 }
 
 // === impl GpuRunner ===
@@ -48,10 +50,26 @@ impl<G: Gpu> GpuRunner<G> {
     ///
     /// # Errors
     /// [`SetupError`] if the kernels do not compute the model, the file lacks something, or the device has no room.
-    pub fn new(setup: RunnerSetup, mut gpu: G) -> Result<Self, SetupError> {
+    pub fn new(setup: RunnerSetup, gpu: G) -> Result<Self, SetupError> {
+        Self::prepare(setup, gpu).map(|(runner, _)| runner)
+    }
+
+    /// As [`Self::new`], after every kernel that the shard needs was compared with double precision on its weights.
+    ///
+    /// # Errors
+    /// As [`Self::new`]; [`GpuError::Kernel`] inside names a kernel that computes wrongly.
+    pub fn compared(setup: RunnerSetup, gpu: G) -> Result<Self, SetupError> {
+        let (mut runner, samples) = Self::prepare(setup, gpu)?;
+        G::scoped(|| runner.compare(&samples))?;
+        Ok(runner)
+    }
+
+    fn prepare(setup: RunnerSetup, mut gpu: G) -> Result<(Self, Vec<Sample<G::Buffer>>), SetupError> {
         let RunnerSetup { spec, shard, room } = setup;
         support::check(&spec, shard.file(), room.kv_type)?;
-        let weights = ShardWeights::map(&spec, &shard, &mut gpu)?;
+        let pages = MappedPages::new(&shard, &mut gpu)?;
+        let weights = ShardWeights::new(&spec, &shard, &pages, &mut gpu)?;
+        let samples = Sample::of_each_kind(&shard, &pages)?;
         let pool = spec.kv_kinds().pool(room.tokens);
         let mut kv = Vec::new();
         for layer in &spec.layers[shard.layers().indices()] {
@@ -64,7 +82,7 @@ impl<G: Gpu> GpuRunner<G> {
         let inputs = TileInputs::new(&ropes, tokens_max, &mut gpu)?;
         let last = weights.output_head.is_some();
         let scratch = Scratch::new(&spec, last, tokens_max, &mut gpu)?;
-        Ok(Self {
+        let runner = Self {
             kv_type: room.kv_type,
             kv_blocks: room.tokens.div_ceil(KV_BLOCK_TOKENS),
             sampler: last.then(|| Sampler::new(spec.vocabulary)),
@@ -73,15 +91,56 @@ impl<G: Gpu> GpuRunner<G> {
             spec,
             weights,
             kv,
+            tokens_max,
+            pool,
             ropes,
             inputs,
             scratch,
-        })
+        };
+        Ok((runner, samples))
     }
 
     /// The device.
     pub fn gpu(&self) -> &G {
         &self.gpu
+    }
+
+    /// Blocks of keys and values that its room has.
+    pub fn kv_blocks(&self) -> u32 {
+        self.kv_blocks
+    }
+
+    /// Values in a row.
+    pub(super) fn hidden(&self) -> usize {
+        self.spec.hidden
+    }
+
+    /// Number of tokens.
+    pub(super) fn vocabulary(&self) -> usize {
+        self.spec.vocabulary
+    }
+
+    pub(super) fn pool(&self) -> KvBlocks {
+        self.pool
+    }
+
+    pub(super) fn sequence_tokens_max(&self) -> usize {
+        self.tokens_max as usize
+    }
+
+    pub(super) fn rope(&self, index: usize) -> Option<&Rope> {
+        self.ropes.get(index)
+    }
+
+    /// The rows of attention's results.
+    pub(super) fn attended(&self) -> &G::Buffer {
+        &self.scratch.attended
+    }
+
+    /// Takes the rows of `slices` from row `from` on, as many as a tile holds.
+    pub(super) fn set_tile(&mut self, slices: &[Slice], from: usize) {
+        self.tile.fill(slices, from, ROWS_MAX, |_, rows| rows);
+        self.inputs.set(&self.tile, slices, &self.ropes);
     }
 
     /// Logits of every position that needs them, one row after the other. For perplexity measurements and tests.
@@ -102,7 +161,7 @@ impl<G: Gpu> GpuRunner<G> {
         let (first, last) = (self.weights.embedding.is_some(), self.weights.output_head.is_some());
         let rows = WorkBounds::new(&self.spec, first, last, self.kv_blocks).check(work)?;
         for from in (0..rows).step_by(ROWS_MAX) {
-            self.tile.fill(work.slices, from, ROWS_MAX, |_, rows| rows);
+            self.set_tile(work.slices, from);
             self.load_input(work, from)?;
             self.tile(work.slices, into)?;
         }
@@ -111,7 +170,6 @@ impl<G: Gpu> GpuRunner<G> {
 
     /// Writes the tile's rows to the residual stream.
     fn load_input(&mut self, work: &Work<'_>, from: usize) -> Result<(), RunnerError> {
-        self.inputs.set(&self.tile, work.slices, &self.ropes);
         let hidden = self.spec.hidden;
         let mut bytes = Vec::new();
         let Some(embedding) = &self.weights.embedding else {
@@ -156,7 +214,7 @@ impl<G: Gpu> GpuRunner<G> {
     }
 
     /// A step of the tile's launches.
-    fn step(&mut self) -> (Step<'_, G>, &ShardWeights<G::Buffer>, &[LayerKv<G::Buffer>]) {
+    pub(super) fn step(&mut self) -> (Step<'_, G>, &ShardWeights<G::Buffer>, &[LayerKv<G::Buffer>]) {
         let Self { gpu, spec, kv_type, weights, kv, ropes, inputs, scratch, tile, .. } = self;
         let last = tile.rows.iter().map(|row| row.position).max().unwrap_or(0);
         let (rows, splits) = (tile.rows.len(), last / SPLIT_TOKENS as u32 + 1);
@@ -190,19 +248,12 @@ impl<G: Gpu> GpuRunner<G> {
         write(&self.scratch.rules, &mut bytes, rows_at.iter().flat_map(rule));
         let (mut step, weights, _) = self.step();
         let Some(OutputHead { norm, output }) = &weights.output_head else { return Err(no_output_head()) };
-        let Scratch { normed, logits, logit_rows, rules, chosen, .. } = step.scratch;
+        let Scratch { normed, logits, logit_rows, .. } = step.scratch;
         let rows = rows_at.len();
         step.norm(logit_rows, rows, norm, epsilon).map_err(device)?;
         let product = Product { input: normed, rows, bias: None, out: logits, out_stride: vocabulary, add: false };
         step.multiply(output, &product).map_err(device)?;
-        let choice = Launch {
-            kernel: Kernel::ChooseToken,
-            groups: [rows as u32, 1, 1],
-            inputs: &[logits.into(), rules.into()],
-            outputs: &[chosen.into()],
-            sizes: &[vocabulary as u32],
-        };
-        step.gpu.encode(&choice).map_err(device)
+        step.choose_tokens(rows, vocabulary).map_err(device)
     }
 
     /// Appends the tokens that are chosen or scored after rows with logits. The logits are fetched only for a row whose

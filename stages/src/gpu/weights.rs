@@ -11,6 +11,9 @@ use crate::shard::{AttentionTensors, Backend, FeedForwardTensors, LayerTensors, 
 use crate::shard::{DenseTensors, SetupError};
 use crate::weights::{EmbeddingRows, MappedShard, Tensor, TensorError};
 
+/// Rows of a [`Sample`].
+const SAMPLE_ROWS: usize = 16;
+
 /// A matrix in place.
 #[derive(Debug, Clone)]
 pub(super) struct DeviceMatrix<B> {
@@ -66,6 +69,14 @@ pub(super) struct ShardWeights<B> {
     pub(super) output_head: Option<OutputHead<B>>,
 }
 
+/// The first rows of a matrix, on the device and as the host has it.
+#[derive(Debug)]
+pub(super) struct Sample<B> {
+    pub(super) name: String,
+    pub(super) matrix: DeviceMatrix<B>,
+    pub(super) tensor: Tensor,
+}
+
 /// Finds tensors in the mapped pages.
 pub(super) struct MappedPages<B> {
     /// The addresses of each view's bytes.
@@ -75,25 +86,52 @@ pub(super) struct MappedPages<B> {
 // === impl ShardWeights ===
 
 impl<B: DeviceBuffer> ShardWeights<B> {
-    /// The weights of `shard`, in place.
+    /// The weights of `shard`, whose mapped `pages` the device has.
     ///
     /// # Errors
     /// [`SetupError`] if the shard lacks a tensor, or the device refuses.
-    pub(super) fn map<G: Gpu<Buffer = B>>(
+    pub(super) fn new<G: Gpu<Buffer = B>>(
         spec: &ModelSpec,
         shard: &MappedShard,
+        pages: &MappedPages<B>,
         gpu: &mut G,
     ) -> Result<Self, SetupError> {
-        let pages = MappedPages::new(shard, gpu)?;
         let range = shard.layers();
         let layers = (range.start()..range.end())
-            .map(|layer| Layer::new(LayerTensors::load(spec, shard, layer, &pages)?, gpu))
+            .map(|layer| Layer::new(LayerTensors::load(spec, shard, layer, pages)?, gpu))
             .collect::<Result<_, _>>()?;
         let output_head = (range.end() == spec.layer_count()).then(|| {
-            let OutputHeadTensors { norm, output } = OutputHeadTensors::load(shard, &pages)?;
+            let OutputHeadTensors { norm, output } = OutputHeadTensors::load(shard, pages)?;
             Ok::<_, SetupError>(OutputHead { norm: vector(&norm, gpu)?, output: MatrixGroup::of(output) })
         });
         Ok(Self { embedding: shard.embedding(), layers, output_head: output_head.transpose()? })
+    }
+}
+
+// === impl Sample ===
+
+impl<B: DeviceBuffer> Sample<B> {
+    /// A sample of each pair of a format and a number of columns among the shard's matrices.
+    ///
+    /// # Errors
+    /// [`SetupError`] if a matrix is not in the pages.
+    pub(super) fn of_each_kind(shard: &MappedShard, pages: &MappedPages<B>) -> Result<Vec<Self>, SetupError> {
+        let mut samples: Vec<Self> = Vec::new();
+        for tensor in shard.matrices() {
+            let is_same =
+                |sample: &Self| (sample.matrix.format, sample.matrix.cols) == (tensor.format(), tensor.cols());
+            if !samples.iter().any(is_same) {
+                let matrix = pages.matrix(tensor.clone())?;
+                let matrix = DeviceMatrix { rows: matrix.rows.min(SAMPLE_ROWS), ..matrix };
+                samples.push(Self { name: tensor.name().to_owned(), matrix, tensor });
+            }
+        }
+        Ok(samples)
+    }
+
+    /// The matrix as a group of its own.
+    pub(super) fn group(&self) -> MatrixGroup<B> {
+        MatrixGroup::of(self.matrix.clone())
     }
 }
 
