@@ -5,7 +5,7 @@ use schema::SequenceId;
 use schema::frame::Slice;
 use schema::record::KvType;
 
-use super::{Random, differs, read_floats, write_floats};
+use super::{Random, differs, is_close, read_floats, write_floats};
 use crate::gpu::device::{Gpu, GpuError};
 use crate::gpu::kernel::Kernel;
 use crate::gpu::limits::{ROWS_MAX, SPLIT_TOKENS};
@@ -71,7 +71,7 @@ impl<G: Gpu> GpuRunner<G> {
                 let (expected, largest) = reference.attend(last_first + row, head);
                 for (at, expected) in expected.into_iter().enumerate() {
                     let found = found[head * attention.value + at];
-                    if !((f64::from(found) - expected).abs() <= TOLERANCE * (1.0 + largest.abs())) {
+                    if !is_close(found, expected, TOLERANCE * (1.0 + largest.abs())) {
                         let place = format!(
                             "value {at} of head {head} at position {} (with what write_heads and merge_attention \
                              add to it)",

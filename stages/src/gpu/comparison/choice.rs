@@ -2,7 +2,7 @@
 
 use schema::frame::Sampling;
 
-use super::{Random, differs, write_floats};
+use super::{Random, differs, is_close, write_floats};
 use crate::gpu::device::{Gpu, GpuError};
 use crate::gpu::inputs::write;
 use crate::gpu::kernel::Kernel;
@@ -46,7 +46,7 @@ impl<G: Gpu> GpuRunner<G> {
             if found[0] != expected.token {
                 return Err(differs(Kernel::ChooseToken, kind, found[0] as f32, expected.token.into()));
             }
-            if !((f64::from(logprob) - f64::from(expected.logprob)).abs() <= TOLERANCE) {
+            if !is_close(logprob, expected.logprob.into(), TOLERANCE) {
                 let place = format!("the logarithm of the probability of {kind}");
                 return Err(differs(Kernel::ChooseToken, &place, logprob, expected.logprob.into()));
             }

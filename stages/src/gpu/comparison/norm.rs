@@ -1,6 +1,6 @@
 //! Norms, and the search for values that are not finite.
 
-use super::{Random, differs, read_floats, write_floats};
+use super::{Random, differs, is_close, read_floats, write_floats};
 use crate::gpu::device::{Gpu, GpuError};
 use crate::gpu::kernel::Kernel;
 use crate::gpu::layer::read_numbers;
@@ -27,7 +27,7 @@ impl<G: Gpu> GpuRunner<G> {
             let divisor = (mean + f64::from(layer.epsilon)).sqrt();
             for (at, ((found, value), factor)) in found.iter().zip(values).zip(&factors).enumerate() {
                 let expected = f64::from(*value) / divisor * f64::from(*factor);
-                if !((f64::from(*found) - expected).abs() <= TOLERANCE * (1.0 + expected.abs())) {
+                if !is_close(*found, expected, TOLERANCE * (1.0 + expected.abs())) {
                     return Err(differs(Kernel::RmsNorm, &format!("value {at} of row {row}"), *found, expected));
                 }
             }

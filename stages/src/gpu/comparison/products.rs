@@ -1,6 +1,6 @@
 //! Products and gated networks.
 
-use super::{Random, differs, read_floats, write_floats};
+use super::{Random, differs, is_close, read_floats, write_floats};
 use crate::gpu::device::{Gpu, GpuError};
 use crate::gpu::kernel::{Kernel, RowsAtOnce};
 use crate::gpu::layer::Product;
@@ -41,9 +41,7 @@ impl<G: Gpu> GpuRunner<G> {
             let found = read_floats(&out, rows * outputs);
             for (at, (found, exact)) in found.iter().zip(&exact).enumerate() {
                 let place = || format!("output {} of row {} of {}", at % outputs, at / outputs, sample.name);
-                // A result that is not a number differs, too.
-                let close = (f64::from(*found) - exact.value).abs() <= TOLERANCE * (exact.size + f64::EPSILON);
-                if !close {
+                if !is_close(*found, exact.value, TOLERANCE * (exact.size + f64::EPSILON)) {
                     return Err(differs(kernel, &place(), *found, exact.value));
                 }
             }
@@ -74,7 +72,7 @@ impl<G: Gpu> GpuRunner<G> {
                 let inner = 2.0 * (2.0 / std::f64::consts::PI).sqrt() * (value + 0.044_715 * value.powi(3));
                 let power = if activation == Activation::Silu { *value } else { inner };
                 let expected = value / (1.0 + (-power).exp()) * value;
-                if !((f64::from(*found) - expected).abs() <= TOLERANCE * (1.0 + size) * (1.0 + size)) {
+                if !is_close(*found, expected, TOLERANCE * (1.0 + size) * (1.0 + size)) {
                     let place = format!("output {} of row {} of {}", at % outputs, at / outputs, sample.name);
                     return Err(differs(kernel, &place, *found, expected));
                 }
