@@ -63,6 +63,7 @@ fn write_records(etcd: &Etcd, gateway: &str) {
     put(etcd, &Key::Placement, &Placement::new(Generation(1), shards).unwrap());
     let gateway = GatewayRecord {
         endpoint: "ipc:///nowhere".to_owned(),
+        addresses: Vec::new(),
         url: gateway.to_owned(),
         host: "here".to_owned(),
         pid: 1,

@@ -3,9 +3,9 @@
 //! Run with `BATON_WRITE_KEYS=1` to update the document after a record has changed.
 
 use schema::record::{
-    ClaimRecord, ClaimState, DeviceKind, EvictionRecord, ExpertSet, FormatSpeed, GatewayRecord, InterfaceKind, KeyMark,
-    KvType, MemoryUse, ModelRecord, NetworkInterface, Pin, PinStatus, Placement, Proof, Shard, Share, StageLoad,
-    StageRecord, StartsRecord, TokenRecord, TouchedExperts,
+    AdvertisedAddress, ClaimRecord, ClaimState, DeviceKind, EvictionRecord, ExpertSet, FormatSpeed, GatewayRecord,
+    InterfaceKind, KeyMark, KvType, LinkReport, LinkState, MemoryUse, ModelRecord, NetworkInterface, Pin, PinStatus,
+    Placement, Proof, Shard, Share, StageLoad, StageRecord, StartsRecord, TokenRecord, TouchedExperts,
 };
 use schema::{ClaimId, ClusterName, Fingerprint, Generation, Key, Keyspace, LayerRange, Protocol, StageName};
 use serde::Serialize;
@@ -102,7 +102,12 @@ fn records() -> Vec<(String, String)> {
             name: "bridge0".to_owned(),
             kind: InterfaceKind::Thunderbolt,
             megabits_per_second: None,
+            mtu: Some(9000),
         }),
+        addresses: vec![
+            advertised("tcp://169.254.7.2:41873", "bridge0", InterfaceKind::Thunderbolt),
+            advertised("tcp://192.168.1.12:41873", "en1", InterfaceKind::Wifi),
+        ],
         link_us: 180,
         leaving: false,
         standby: Vec::new(),
@@ -123,6 +128,10 @@ fn records() -> Vec<(String, String)> {
         sent_bytes_total: 4_225_536,
         frames_refused: 0,
         strikes_total: 0,
+        links: vec![
+            link("tcp://169.254.7.1:41870", Some(140), LinkState::Used),
+            link("tcp://192.168.1.11:41870", Some(2900), LinkState::Spare),
+        ],
     };
     let status = PinStatus {
         honoured: false,
@@ -140,6 +149,7 @@ fn records() -> Vec<(String, String)> {
     };
     let gateway = GatewayRecord {
         endpoint: "tcp://mini-1.local:41870".to_owned(),
+        addresses: vec![advertised("tcp://169.254.7.1:41870", "bridge0", InterfaceKind::Thunderbolt)],
         url: "http://mini-1.local:8100".to_owned(),
         host: "mini-1.local".to_owned(),
         pid: 4242,
@@ -166,6 +176,15 @@ fn records() -> Vec<(String, String)> {
     let keyspace = keyspace();
     let named = records.into_iter().map(|(key, record)| (keyspace.name(&key), record));
     named.chain([(keyspace.load_name(&stage("mini-2")), json(&load))]).collect()
+}
+
+fn advertised(endpoint: &str, name: &str, kind: InterfaceKind) -> AdvertisedAddress {
+    let interface = NetworkInterface { name: name.to_owned(), kind, megabits_per_second: None, mtu: Some(1500) };
+    AdvertisedAddress { endpoint: endpoint.to_owned(), interface }
+}
+
+fn link(address: &str, rtt_us: Option<u32>, state: LinkState) -> LinkReport {
+    LinkReport { to: "tcp://mini-1.local:41870".to_owned(), address: address.to_owned(), rtt_us, state }
 }
 
 fn keyspace() -> Keyspace {

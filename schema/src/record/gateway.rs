@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::interface::AdvertisedAddress;
 use super::membership::Proof;
 use super::share::Share;
 use crate::Protocol;
@@ -11,6 +12,10 @@ use crate::Protocol;
 pub struct GatewayRecord {
     /// Endpoint at which its PULL socket takes sampled tokens.
     pub endpoint: String,
+    /// All addresses at which it takes them, that of its endpoint among them. Empty if it has that one only, and in the
+    /// records of older gateways.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<AdvertisedAddress>,
     /// Address at which it answers HTTP, `http://<host>:<port>`.
     pub url: String,
     /// The host's name.
@@ -45,6 +50,7 @@ impl GatewayRecord {
     pub fn new(host: &str, url: String) -> Self {
         Self {
             endpoint: String::new(),
+            addresses: Vec::new(),
             url,
             host: host.to_owned(),
             pid: std::process::id(),

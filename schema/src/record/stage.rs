@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::interface::NetworkInterface;
+use super::interface::{AdvertisedAddress, NetworkInterface};
+use super::link::LinkReport;
 use super::membership::Proof;
 use super::touched_experts::TouchedExperts;
 use crate::{LayerRange, Protocol};
@@ -58,6 +59,10 @@ pub struct StageRecord {
     /// system does not tell, and in the records of older stages.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interface: Option<NetworkInterface>,
+    /// All addresses at which it takes frames, that of its endpoint among them. Empty if it has that one only, and in
+    /// the records of older stages.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<AdvertisedAddress>,
     /// One-way latency from it to the next stage, or to a gateway, in microseconds: half the time that a connection
     /// took to be made. 0 within a machine, and until it has made one.
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -131,6 +136,9 @@ pub struct StageLoad {
     /// Number of stages that it evicted since the process started, because they did not answer.
     #[serde(default)]
     pub strikes_total: u64,
+    /// The addresses of the peers on other machines that it sends to, as it finds them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub links: Vec<LinkReport>,
 }
 
 /// A process's memory as the operating system counts it, in bytes. Zero if the system does not report it.
@@ -183,6 +191,7 @@ impl StageRecord {
             memory_budget_bytes: memory_bytes,
             speed: Speeds::new(),
             interface: None,
+            addresses: Vec::new(),
             link_us: 0,
             leaving: false,
             standby: Vec::new(),

@@ -54,6 +54,7 @@ fn stage(host: &str, tokens_per_second: f64) -> StageRecord {
         memory_budget_bytes: 8 << 30,
         speed: if host == "mini-1" { measured() } else { Speeds::new() },
         interface: None,
+        addresses: Vec::new(),
         link_us: 0,
         leaving: false,
         standby: Vec::new(),
@@ -118,6 +119,7 @@ pub(in crate::cli) fn view(second: Option<ClaimState>, gateway: Option<&str>) ->
     if let Some(url) = gateway {
         let record = GatewayRecord {
             endpoint: "ipc:///tmp/x".to_owned(),
+            addresses: Vec::new(),
             url: url.to_owned(),
             host: "mini-1".to_owned(),
             pid: 8,
