@@ -34,7 +34,7 @@ fn frame() -> Frame {
 fn hop(criterion: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let key = ClusterKey::generate().expect("randomness");
-    let gate = Listen::Tcp { host: "127.0.0.1".to_owned(), port: None, key: key.clone() };
+    let gate = Listen::Tcp { host: "127.0.0.1".to_owned(), port: None, key: key.clone(), every_address: false };
     for (name, listen) in [("hop 8 KiB ipc", Listen::Ipc), ("hop 8 KiB tcp gate", gate)] {
         let mut inbound = runtime.block_on(Inbound::bind(listen)).expect("an endpoint");
         let endpoint = inbound.endpoint().to_owned();

@@ -20,7 +20,7 @@ async fn main() -> Result<(), Failure> {
         let hop = hop(rows, 512);
         let payload = Bytes::from(vec![1; rows as usize * 512 * 4]);
         print("zeromq ipc, bare", name, plain(&hop, &payload, rounds).await?);
-        let tcp = Listen::Tcp { host: "127.0.0.1".to_owned(), port: None, key: key.clone() };
+        let tcp = Listen::Tcp { host: "127.0.0.1".to_owned(), port: None, key: key.clone(), every_address: false };
         for (kind, listen) in [("link over ipc", Listen::Ipc), ("link over tcp", tcp)] {
             print(kind, name, linked(listen.clone(), &key, &hop, &payload, rounds).await?);
             print(&format!("{kind}, 2 threads"), name, across(listen, &key, &hop, &payload, rounds).await?);

@@ -1,6 +1,10 @@
-//! The route to one peer: sends frames in order, dials anew after a connection breaks, and reports the outcome of each
-//! frame as an event. It never makes its owner wait: work that cannot be done at once goes on while the owner waits for
-//! [`Route::next`].
+//! The route to one peer: sends frames in order, dials anew after a connection breaks, goes over to another address of
+//! the peer when that is better, and reports the outcome of each frame as an event. It never makes its owner wait: work
+//! that cannot be done at once goes on while the owner waits for [`Route::next`].
+
+mod dial;
+mod peer_addresses;
+mod upkeep;
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -9,17 +13,15 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures::FutureExt;
 use schema::frame::Frame;
-use tracing::warn;
+use schema::record::LinkReport;
+use tracing::{info, warn};
 
+use self::dial::Dialled;
+pub(crate) use self::peer_addresses::PeerAddresses;
+use self::upkeep::{Replacement, Upkeep};
 use crate::limits::STAGE_QUEUE_MAX;
-use crate::link::limits::{CLOSED_AT_ONCE_MAX, CONNECT_WAIT_MAX};
+use crate::link::limits::{CLOSED_AT_ONCE_MAX, CONNECT_WAIT_MAX, MOVE_PAUSE, MOVE_WAIT_MAX, OLD_LINK_KEPT};
 use crate::link::{ClusterKey, LinkError, Outbound, Unreachable, UnreachableKind};
-
-/// Pause before a connection that was closed at once is dialled again. The system of a process that is just ending
-/// still accepts connections and closes them. A moment later it refuses them, which proves that the process is gone.
-const ENDING_PAUSE: Duration = Duration::from_millis(10);
-/// Number of such dials: a process takes the longer to end, the more memory it has.
-const ENDING_TRIES: usize = 5;
 
 /// The outcome of a frame, or the end of a connection.
 #[derive(Debug)]
@@ -56,27 +58,35 @@ type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 /// The work in progress on a route.
 enum Work {
     /// `parcel` is the frame that waits for the connection. `None` if the dial only checks that the peer is gone.
-    Dial { dial: Boxed<Result<Outbound, LinkError>>, endpoint: String, parcel: Option<Parcel> },
+    Dial { dial: Boxed<Dialled>, endpoint: String, parcel: Option<Parcel> },
     /// `fresh` is true if the connection was made for this frame, so that its failure is that of the frame.
     Send { send: Boxed<(Outbound, Parcel, Result<(), LinkError>)>, fresh: bool },
 }
 
 enum Worked {
-    Dialled(Result<Outbound, LinkError>, String, Option<Parcel>),
+    Dialled(Dialled, String, Option<Parcel>),
     Sent(Outbound, Parcel, Result<(), LinkError>, bool),
 }
 
-/// At most one connection, to the endpoint of the newest frame.
+/// The move to a better connection. Until `until`, nothing is sent, so that no frame overtakes the last one.
+struct Move {
+    link: Outbound,
+    until: Instant,
+    give_up: Instant,
+}
+
+/// At most one connection, to the peer of the newest frame.
 pub(crate) struct Route {
-    key: Option<ClusterKey>,
+    /// The endpoint in the peer's record. The connection may be to another of its addresses.
+    peer: String,
+    upkeep: Upkeep,
     /// True if a connection that ends is dialled again at once, to find out whether the peer is gone.
     redials: bool,
     link: Option<Outbound>,
+    moving: Option<Move>,
     work: Option<Work>,
     queue: VecDeque<Parcel>,
     events: VecDeque<RouteEvent>,
-    /// The fastest round trip of the connections to an endpoint: slower ones had to wait for something else.
-    round_trip: Option<(String, Duration)>,
     /// The endpoint that did not answer last, and the moment that was found.
     silent: Option<(String, Instant)>,
     /// The endpoint that closes every connection at once, and the moment of the first.
@@ -87,20 +97,21 @@ pub(crate) struct Route {
 
 impl Route {
     /// A route that finds out at once whether a peer whose connection ended is gone.
-    pub(crate) fn redialling(key: Option<ClusterKey>) -> Self {
-        Self { redials: true, ..Self::new(key) }
+    pub(crate) fn redialling(key: Option<ClusterKey>, peers: PeerAddresses) -> Self {
+        Self { redials: true, ..Self::new(key, peers) }
     }
 
     /// A route that dials again only for the next frame.
-    pub(crate) fn new(key: Option<ClusterKey>) -> Self {
+    pub(crate) fn new(key: Option<ClusterKey>, peers: PeerAddresses) -> Self {
         Self {
-            key,
+            peer: String::new(),
+            upkeep: Upkeep::new(key, peers),
             redials: false,
             link: None,
+            moving: None,
             work: None,
             queue: VecDeque::new(),
             events: VecDeque::new(),
-            round_trip: None,
             silent: None,
             closed_at_once: None,
         }
@@ -108,7 +119,8 @@ impl Route {
 
     /// Forgets the connection and all frames that wait: they are of a pipeline that is gone.
     pub(crate) fn reset(&mut self) {
-        (self.link, self.work) = (None, None);
+        (self.link, self.moving, self.work) = (None, None, None);
+        self.upkeep.reset();
         self.queue.clear();
         self.events.clear();
     }
@@ -128,6 +140,11 @@ impl Route {
         self.events.pop_front()
     }
 
+    /// The addresses of the peer, if it is on another machine.
+    pub(crate) fn links(&mut self) -> Vec<LinkReport> {
+        self.upkeep.report(self.link.is_some() || self.work.is_some())
+    }
+
     /// Waits for the next event. Waits for ever if there is neither work nor a connection. Cancel-safe.
     pub(crate) async fn next(&mut self) -> RouteEvent {
         loop {
@@ -140,14 +157,18 @@ impl Route {
                 self.finish(worked);
                 self.advance();
             } else if let Some(link) = &mut self.link {
-                let error = link.lost().await;
-                let endpoint = link.endpoint().to_owned();
-                warn!(endpoint, %error, "the link broke");
-                self.link = None;
-                if self.redials {
-                    self.dial(endpoint, None);
-                } else {
-                    self.events.push_back(RouteEvent::Broke { endpoint, failed: None });
+                let (silence, moved_at) = (link.silence(), self.moving.as_ref().map(|moving| moving.until));
+                let (mut error, mut replacement) = (None, None);
+                tokio::select! {
+                    biased;
+                    lost = link.lost() => error = Some(lost),
+                    found = self.upkeep.next(silence), if moved_at.is_none() => replacement = Some(found),
+                    () = sleep_until(moved_at) => {}
+                }
+                match (error, replacement) {
+                    (Some(error), _) => self.lost(&error),
+                    (None, Some(replacement)) => self.replace(replacement),
+                    (None, None) => self.finish_move(),
                 }
             } else {
                 return std::future::pending().await;
@@ -155,12 +176,71 @@ impl Route {
         }
     }
 
+    /// The connection has ended.
+    fn lost(&mut self, error: &LinkError) {
+        let endpoint = self.peer.clone();
+        let address = self.link.take().map_or_else(|| endpoint.clone(), |link| link.endpoint().to_owned());
+        warn!(endpoint, address, %error, "the link broke");
+        if !error.was_closed_at_once() {
+            self.upkeep.failed(&address);
+        }
+        if let Some(Move { link, .. }) = self.moving.take() {
+            self.upkeep.uses(&link);
+            self.link = Some(link);
+            self.events.push_back(RouteEvent::Broke { endpoint, failed: None });
+            self.advance();
+        } else if self.redials {
+            self.dial(endpoint, None);
+        } else {
+            self.events.push_back(RouteEvent::Broke { endpoint, failed: None });
+        }
+    }
+
+    /// Another connection takes the place of this one: at once if nothing comes over this one, or else when this one
+    /// has been quiet for a moment.
+    fn replace(&mut self, replacement: Replacement) {
+        let Some(before) = &self.link else { return };
+        let (endpoint, from) = (self.peer.clone(), before.endpoint().to_owned());
+        match replacement {
+            Replacement::Rescue(link) => {
+                warn!(endpoint, from, to = link.endpoint(), "nothing comes over the link: going on at another address");
+                self.upkeep.failed(&from);
+                self.upkeep.uses(&link);
+                self.link = Some(link);
+                self.events.push_back(RouteEvent::Broke { endpoint, failed: None });
+            }
+            Replacement::Better(link) => {
+                let now = Instant::now();
+                let pause = MOVE_PAUSE + 2 * self.round_trip().unwrap_or_default();
+                self.moving = Some(Move { link, until: now + pause, give_up: now + MOVE_WAIT_MAX });
+            }
+        }
+    }
+
+    /// Goes over to the better connection if all that was sent has left the queue of this one.
+    fn finish_move(&mut self) {
+        let (Some(Move { link, until, give_up }), Some(before)) = (self.moving.take(), &mut self.link) else { return };
+        let now = Instant::now();
+        if before.is_flushed() {
+            let (from, to) = (before.endpoint().to_owned(), link.endpoint().to_owned());
+            info!(endpoint = self.peer, from, to, "the link has moved to a better address");
+            self.upkeep.moves(&link);
+            if let Some(before) = self.link.replace(link) {
+                keep_a_while(before);
+            }
+        } else if now < give_up {
+            self.moving = Some(Move { link, until: until.max(now) + MOVE_PAUSE, give_up });
+            return;
+        }
+        self.advance();
+    }
+
     /// Goes on with the work as far as that needs no waiting.
     fn advance(&mut self) {
-        loop {
+        while self.moving.is_none() {
             if self.work.is_none() {
                 let Some(parcel) = self.queue.pop_front() else { return };
-                match self.link.take().filter(|link| link.endpoint() == parcel.endpoint) {
+                match self.link.take().filter(|_| self.peer == parcel.endpoint) {
                     Some(link) => self.work = Some(Work::send(link, parcel, false)),
                     None => self.dial(parcel.endpoint.clone(), Some(parcel)),
                 }
@@ -175,15 +255,17 @@ impl Route {
     /// Begins to connect anew, unless the peer did not answer less than [`CONNECT_WAIT_MAX`] ago: a further wait would
     /// hold up the frames that follow.
     fn dial(&mut self, endpoint: String, parcel: Option<Parcel>) {
-        self.link = None;
+        (self.link, self.moving) = (None, None);
+        self.peer.clone_from(&endpoint);
         if let Some((silent, found)) = &self.silent
             && *silent == endpoint
             && found.elapsed() < CONNECT_WAIT_MAX
         {
             let error = LinkError::Silent { endpoint: endpoint.clone(), waited: CONNECT_WAIT_MAX };
-            return self.finish(Worked::Dialled(Err(error), endpoint, parcel));
+            let dialled = Dialled { link: Err(error), failed: Vec::new() };
+            return self.finish(Worked::Dialled(dialled, endpoint, parcel));
         }
-        let dial = Box::pin(dial(endpoint.clone(), self.key.clone()));
+        let dial = self.upkeep.dial(&endpoint);
         self.work = Some(Work::Dial { dial, endpoint, parcel });
     }
 
@@ -206,7 +288,7 @@ impl Route {
                 warn!(endpoint = parcel.endpoint, %error, "the link broke; connecting anew");
                 self.dial(parcel.endpoint.clone(), Some(parcel));
             }
-            Worked::Dialled(answer, endpoint, parcel) => match (self.record_dial(&endpoint, answer), parcel) {
+            Worked::Dialled(dialled, endpoint, parcel) => match (self.record_dial(&endpoint, dialled), parcel) {
                 (Ok(link), Some(parcel)) => self.work = Some(Work::send(link, parcel, true)),
                 (Ok(link), None) => {
                     self.link = Some(link);
@@ -233,7 +315,8 @@ impl Route {
     }
 
     /// Learns from the outcome of a dial.
-    fn record_dial(&mut self, endpoint: &str, answer: Result<Outbound, LinkError>) -> Result<Outbound, LinkError> {
+    fn record_dial(&mut self, endpoint: &str, dialled: Dialled) -> Result<Outbound, LinkError> {
+        let answer = self.upkeep.dialled(dialled);
         let is_silent = answer.as_ref().err().and_then(LinkError::unreachable_kind) == Some(UnreachableKind::Silence);
         if is_silent {
             // The moment of the first of several in a row: the next dial must not wait for ever.
@@ -245,9 +328,6 @@ impl Route {
         }
         let link = answer.map_err(|error| self.check_closed_at_once(endpoint, error))?;
         self.closed_at_once = None;
-        let known = self.round_trip.as_ref().filter(|(known, _)| known == endpoint).map(|(_, fastest)| *fastest);
-        let fastest = known.map_or(link.round_trip(), |known| known.min(link.round_trip()));
-        self.round_trip = Some((endpoint.to_owned(), fastest));
         Ok(link)
     }
 
@@ -272,21 +352,24 @@ impl Route {
     }
 
     fn round_trip(&self) -> Option<Duration> {
-        self.round_trip.as_ref().map(|(_, fastest)| *fastest)
+        self.upkeep.round_trip()
     }
 }
 
-/// Connects to `endpoint`. Dials again if the peer seems to be just ending.
-async fn dial(endpoint: String, key: Option<ClusterKey>) -> Result<Outbound, LinkError> {
-    let mut answer = Outbound::connect(&endpoint, key.as_ref()).await;
-    for _ in 0..ENDING_TRIES {
-        if !answer.as_ref().is_err_and(LinkError::was_closed_at_once) {
-            break;
-        }
-        tokio::time::sleep(ENDING_PAUSE).await;
-        answer = Outbound::connect(&endpoint, key.as_ref()).await;
+/// Keeps a connection open for what the systems at both ends still hold of it.
+fn keep_a_while(link: Outbound) {
+    tokio::spawn(async move {
+        tokio::time::sleep(OLD_LINK_KEPT).await;
+        drop(link);
+    });
+}
+
+/// Waits until `at`, for ever if it is `None`.
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
     }
-    answer
 }
 
 // === impl Work ===
@@ -353,7 +436,7 @@ mod tests {
                 drop(listener.accept().await);
             }
         });
-        let mut route = Route::new(None);
+        let mut route = Route::new(None, PeerAddresses::default());
         let found = unreachable_kind(&mut route, &format!("ipc://{}", path.display())).await;
         assert_eq!(found, Some(UnreachableKind::Refused));
         ending.await.unwrap();
@@ -369,7 +452,7 @@ mod tests {
                 drop(listener.accept().await);
             }
         });
-        let (mut route, endpoint) = (Route::new(None), format!("ipc://{}", path.display()));
+        let (mut route, endpoint) = (Route::new(None, PeerAddresses::default()), format!("ipc://{}", path.display()));
         let started = Instant::now();
         let found = loop {
             match unreachable_kind(&mut route, &endpoint).await {

@@ -91,12 +91,12 @@ async fn an_address_that_others_cannot_use_is_not_advertised() {
     let dir = tempfile::tempdir().unwrap();
     let key = ClusterKey::generate().unwrap();
     for host in ["0.0.0.0", "::", "[::]"] {
-        let listen = Listen::Tcp { host: host.to_owned(), port: None, key: key.clone() };
+        let listen = Listen::Tcp { host: host.to_owned(), port: None, key: key.clone(), every_address: false };
         let error = Inbound::bind_in(dir.path(), listen).await.err().unwrap();
         assert!(matches!(error, LinkError::Advertise { .. }), "{error:?}");
     }
     // An address that no machine has (RFC 5737).
-    let listen = Listen::Tcp { host: "192.0.2.1".to_owned(), port: None, key };
+    let listen = Listen::Tcp { host: "192.0.2.1".to_owned(), port: None, key, every_address: false };
     let error = Inbound::bind_in(dir.path(), listen).await.err().unwrap();
     assert!(matches!(error, LinkError::NotThisMachine { .. }), "{error:?}");
     assert!(link_help::is_empty(dir.path()));

@@ -167,7 +167,7 @@ impl Streams {
 impl Port {
     async fn open() -> Self {
         let (key, folder) = (ClusterKey::generate().unwrap(), scratch());
-        let listen = Listen::Tcp { host: "127.0.0.1".to_owned(), port: None, key: key.clone() };
+        let listen = Listen::Tcp { host: "127.0.0.1".to_owned(), port: None, key: key.clone(), every_address: false };
         let inbound = Inbound::bind_in(folder.path(), listen).await.unwrap();
         let good = Outbound::connect_in(folder.path(), inbound.endpoint(), Some(&key)).await.unwrap();
         let address = inbound.endpoint().strip_prefix("tcp://").unwrap().to_owned();

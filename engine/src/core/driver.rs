@@ -24,7 +24,7 @@ use super::scheduler::Scheduler;
 use crate::generate::{Failure, PipelineStatus, Rejection, Request, SequenceReport, TokenEvent};
 use crate::limits::GATEWAY_TICK;
 use crate::link::{ClusterKey, Inbound, LinkError, Message};
-use crate::route::{Route, RouteEvent};
+use crate::route::{PeerAddresses, Route, RouteEvent};
 use crate::share::GatewayRegistration;
 use crate::store::{Committed, SharedStore, Txn};
 use crate::view::ClusterView;
@@ -142,6 +142,7 @@ impl Driver {
             meter,
         } = parts;
         let view = views.borrow().clone();
+        let peers = PeerAddresses::new(views.clone());
         Self {
             store,
             registrations,
@@ -154,7 +155,7 @@ impl Driver {
             writes: JoinSet::new(),
             status,
             sequences,
-            route: Route::redialling(key),
+            route: Route::redialling(key, peers),
             receivers: HashMap::new(),
             rate: Rate { since: Instant::now(), tokens: 0, per_second: 0.0 },
             meter,

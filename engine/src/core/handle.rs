@@ -150,8 +150,8 @@ impl PipelineHandle {
                     Ok(inbound) => inbound,
                     Err(error) => return drop(ready.send(Err(error))),
                 };
-                let endpoint = inbound.endpoint().to_owned();
-                if ready.send(Ok(endpoint)).is_ok() {
+                let addresses = inbound.addresses().await.newest();
+                if ready.send(Ok((inbound.endpoint().to_owned(), addresses))).is_ok() {
                     let driver = Driver::new(Parts {
                         store: driver_store,
                         keyspace: driver_keyspace,
@@ -171,7 +171,7 @@ impl PipelineHandle {
         };
         let thread = std::thread::Builder::new().name("core".to_owned()).spawn(work).map_err(PipelineError::Thread)?;
         let gone = || PipelineError::Thread(std::io::Error::other("the thread ended before it was ready"));
-        record.endpoint = bound.await.map_err(|_| gone())??;
+        (record.endpoint, record.addresses) = bound.await.map_err(|_| gone())??;
         let loads = LoadReader::start(store.clone(), keyspace.clone(), views.clone());
         let registration =
             Registration { store, keyspace, secret, record, views: views.clone(), lease_ttl, registrations };

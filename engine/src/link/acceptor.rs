@@ -9,7 +9,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
@@ -30,6 +30,21 @@ use super::zmtp::Flow;
 pub(super) struct Gate {
     pub(super) listener: TcpListener,
     pub(super) key: ClusterKey,
+}
+
+// === impl Gate ===
+
+impl Gate {
+    /// Closes the listener and opens one at every address of this machine, of both kinds where there is IPv6. `port` is
+    /// 0 if the system is to choose one.
+    pub(super) fn open_to_every_address(self, port: u16) -> io::Result<Self> {
+        let Self { listener, key } = self;
+        drop(listener);
+        let bind = |host: IpAddr| std::net::TcpListener::bind(SocketAddr::new(host, port));
+        let listener = bind(Ipv6Addr::UNSPECIFIED.into()).or_else(|_| bind(Ipv4Addr::UNSPECIFIED.into()))?;
+        listener.set_nonblocking(true)?;
+        Ok(Self { listener: TcpListener::from_std(listener)?, key })
+    }
 }
 
 /// A new peer and the outcome of its handshake.
@@ -190,7 +205,7 @@ impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Local => f.write_str("a process on this machine"),
-            Self::Remote(address) => address.fmt(f),
+            Self::Remote(address) => SocketAddr::new(address.ip().to_canonical(), address.port()).fmt(f),
         }
     }
 }
@@ -238,7 +253,7 @@ mod tests {
     async fn a_holder_of_the_key_cannot_declare_a_length_that_aborts_the_process() {
         let dir = tempfile::tempdir().unwrap();
         let key = ClusterKey::generate().unwrap();
-        let listen = Listen::Tcp { host: "127.0.0.1".to_owned(), port: None, key: key.clone() };
+        let listen = Listen::new(Some("127.0.0.1".to_owned()), None, Some(key.clone())).unwrap();
         let mut inbound = Inbound::bind_in(dir.path(), listen).await.unwrap();
         let mut good = Outbound::connect_in(dir.path(), inbound.endpoint(), Some(&key)).await.unwrap();
         let address = inbound.endpoint().strip_prefix("tcp://").unwrap().to_owned();

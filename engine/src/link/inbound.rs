@@ -1,7 +1,7 @@
 //! The receiving end of a process: one PULL socket and its acceptor.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use schema::record::NetworkInterface;
@@ -9,6 +9,7 @@ use tokio::net::{TcpListener, UnixListener, lookup_host};
 use zeromq::{PullSocket, Socket, SocketRecv, ZmqError};
 
 use super::acceptor::{Acceptor, Gate};
+use super::advertised::AdvertisedAddresses;
 use super::endpoint::Endpoint;
 use super::interface;
 use super::key::ClusterKey;
@@ -23,6 +24,8 @@ pub struct Inbound {
     endpoint: String,
     /// The address at which other machines reach it.
     address: Option<IpAddr>,
+    /// Its port, if it takes frames at every address of this machine.
+    open_port: Option<u16>,
     _acceptor: Task,
     // Last, because fields are dropped in order: the sockets in the directory are closed before it is removed.
     _dir: RuntimeDir,
@@ -50,18 +53,27 @@ impl Inbound {
         let (inner, outer) = (dir.socket(PULL_SOCKET)?, dir.socket("in.sock")?);
         let local = Endpoint::ipc(&outer)?.to_string();
         let listener = UnixListener::bind(&outer).map_err(|cause| listen_error(&local, cause))?;
-        let (gate, endpoint) = match listen {
-            Listen::Ipc => (None, local),
-            Listen::Tcp { host, port, key } => {
-                let (gate, endpoint) = open_gate(host, port.unwrap_or(0), key).await?;
-                (Some(gate), endpoint)
+        let mut open_port = None;
+        let (gate, endpoint, address) = match listen {
+            Listen::Ipc => (None, local, None),
+            Listen::Tcp { host, port, key, every_address } => {
+                let (mut gate, bare, mut address) = open_gate(host, port.unwrap_or(0), key).await?;
+                // A process that is reached at loopback is this machine's alone.
+                if every_address && !address.ip().is_loopback() {
+                    // The first listener has shown that the host is an address of this machine.
+                    gate = gate.open_to_every_address(port.unwrap_or(0)).map_err(|cause| listen_error(&bare, cause))?;
+                    let opened = gate.listener.local_addr().map_err(|cause| listen_error(&bare, cause))?;
+                    address.set_port(opened.port());
+                    open_port = Some(opened.port());
+                }
+                let endpoint = Endpoint::Tcp { host: bare, port: address.port() }.to_string();
+                (Some(gate), endpoint, Some(address.ip()))
             }
         };
-        let address = gate.as_ref().and_then(|gate| gate.listener.local_addr().ok()).map(|address| address.ip());
         let mut pull = PullSocket::new();
         pull.bind(&Endpoint::ipc(&inner)?.to_string()).await.map_err(|error| LinkError::Zeromq(error.to_string()))?;
         let acceptor = Task::spawn(Acceptor::new(listener, gate, inner).serve());
-        Ok(Self { pull, endpoint, address, _acceptor: acceptor, _dir: dir })
+        Ok(Self { pull, endpoint, address, open_port, _acceptor: acceptor, _dir: dir })
     }
 
     /// The endpoint at which peers reach this process: `ipc:///…/in.sock` or `tcp://host:port`.
@@ -73,6 +85,14 @@ impl Inbound {
     /// not tell.
     pub async fn interface(&self) -> Option<NetworkInterface> {
         interface::of(self.address?).await
+    }
+
+    /// The addresses at which other machines reach this process. None if it is reached at that of its endpoint alone.
+    pub(crate) async fn addresses(&self) -> AdvertisedAddresses {
+        match self.open_port {
+            Some(port) => AdvertisedAddresses::at_port(port).await,
+            None => AdvertisedAddresses::none(),
+        }
     }
 
     /// The next message from any peer. The messages of one connection come in the order in which they were sent. If a
@@ -100,8 +120,8 @@ impl Drop for Inbound {
     }
 }
 
-/// Listens on the address that `host` has on this machine.
-async fn open_gate(host: String, port: u16, key: ClusterKey) -> Result<(Gate, String), LinkError> {
+/// Listens on the address that `host` has on this machine. Returns the host without brackets, and that address.
+async fn open_gate(host: String, port: u16, key: ClusterKey) -> Result<(Gate, String, SocketAddr), LinkError> {
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(&host).to_owned();
     let wanted = Endpoint::Tcp { host: bare.clone(), port }.to_string();
     let addresses = lookup_host((bare.as_str(), port)).await;
@@ -123,8 +143,7 @@ async fn open_gate(host: String, port: u16, key: ClusterKey) -> Result<(Gate, St
                         "this name is a loopback address here: other machines cannot connect"
                     );
                 }
-                let endpoint = Endpoint::Tcp { host: bare, port: address.port() }.to_string();
-                return Ok((Gate { listener, key }, endpoint));
+                return Ok((Gate { listener, key }, bare, address));
             }
             Err(cause) => refused = cause,
         }

@@ -1,6 +1,7 @@
-//! The interface that has an address of this machine, by what the operating system says. Nothing is guessed from names
+//! The interfaces of this machine and their addresses, by what the operating system says. Nothing is guessed from names
 //! except where a system gives the name to one kind only.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::IpAddr;
 use std::path::Path;
@@ -25,6 +26,19 @@ struct Sysfs {
     is_tunnel: bool,
     /// In Mbit/s; -1 if it is not known.
     speed: Option<i64>,
+    /// In bytes.
+    mtu: Option<u32>,
+    /// True if it is a bridge between interfaces of this machine alone, none of which has a card.
+    is_inner_bridge: bool,
+}
+
+/// An address of this machine and its interface, with what decides if other machines are told of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Found {
+    ip: IpAddr,
+    interface: NetworkInterface,
+    is_up: bool,
+    is_inner_bridge: bool,
 }
 
 /// Ethernet's frames, or those of something that looks like it.
@@ -39,21 +53,80 @@ const BUSES_OF_CARDS: [&str; 3] = ["pci", "platform", "usb"];
 /// The interface that has `address`. `None` if there is none any more, or the system does not list its interfaces.
 pub(super) async fn of(address: IpAddr) -> Option<NetworkInterface> {
     let listed = if_addrs::get_if_addrs().ok()?;
-    let name = listed.into_iter().find(|interface| interface.ip() == address.to_canonical())?.name;
-    let (kind, megabits_per_second) = match () {
-        () if address.is_loopback() => (InterfaceKind::Loopback, None),
-        () if cfg!(target_os = "linux") => {
-            let found = Sysfs::read(&Path::new("/sys/class/net").join(&name));
-            (found.kind(), found.megabits_per_second())
-        }
-        () if cfg!(target_os = "macos") => (kind_on_macos(&name, &hardware_ports().await), None),
-        () => (InterfaceKind::Unknown, None),
-    };
-    Some(NetworkInterface { name, kind, megabits_per_second })
+    let found = listed.into_iter().find(|interface| interface.ip() == address.to_canonical())?;
+    Some(describe(&found, &hardware_ports().await).interface)
 }
 
-/// The list of macOS, empty if it does not come in time.
+/// The addresses of this machine. Empty if the system does not list its interfaces.
+pub(super) fn own_ips() -> Vec<IpAddr> {
+    if_addrs::get_if_addrs().map(|listed| listed.iter().map(if_addrs::Interface::ip).collect()).unwrap_or_default()
+}
+
+/// The addresses at which other machines may reach this one, the best kind of interface first, one for each interface.
+pub(super) async fn usable() -> Vec<(IpAddr, NetworkInterface)> {
+    let Ok(listed) = if_addrs::get_if_addrs() else { return Vec::new() };
+    let ports = hardware_ports().await;
+    choose_usable(listed.iter().map(|found| describe(found, &ports)).collect())
+}
+
+/// Leaves out what no other machine could use: interfaces that are down, loopback, bridges between virtual machines
+/// and containers (their addresses are the same on many machines), and link-local addresses, except those of IPv4 on
+/// cables: two machines with nothing but a cable between them have no others. Link-local addresses of IPv6 mean nothing
+/// without the interface of the machine that dials. Of each interface, the first address is taken, of IPv4 if there is
+/// one.
+fn choose_usable(mut found: Vec<Found>) -> Vec<(IpAddr, NetworkInterface)> {
+    found.retain(|found| {
+        let is_cable = matches!(found.interface.kind, InterfaceKind::Ethernet | InterfaceKind::Thunderbolt);
+        let is_reachable = match found.ip {
+            IpAddr::V4(ip) => !ip.is_link_local() || is_cable,
+            IpAddr::V6(ip) => !ip.is_unicast_link_local(),
+        };
+        found.is_up && !found.is_inner_bridge && !found.ip.is_loopback() && is_reachable
+    });
+    let link_local = |ip: IpAddr| matches!(ip, IpAddr::V4(ip) if ip.is_link_local());
+    found.sort_by_key(|found| (rank(found.interface.kind), found.ip.is_ipv6(), link_local(found.ip)));
+    let mut names = BTreeSet::new();
+    found.retain(|found| names.insert(found.interface.name.clone()));
+    found.into_iter().map(|found| (found.ip, found.interface)).collect()
+}
+
+/// The order of kinds by the speed that they usually have.
+fn rank(kind: InterfaceKind) -> u8 {
+    match kind {
+        InterfaceKind::Thunderbolt => 0,
+        InterfaceKind::Ethernet => 1,
+        InterfaceKind::Unknown => 2,
+        InterfaceKind::Wifi => 3,
+        InterfaceKind::Vpn => 4,
+        InterfaceKind::Loopback => 5,
+    }
+}
+
+fn describe(found: &if_addrs::Interface, ports: &str) -> Found {
+    let (name, ip) = (found.name.clone(), found.ip());
+    let mut interface = NetworkInterface { name, kind: InterfaceKind::Unknown, megabits_per_second: None, mtu: None };
+    let mut is_inner_bridge = false;
+    if cfg!(target_os = "linux") {
+        let read = Sysfs::read(&Path::new("/sys/class/net").join(&found.name));
+        interface.kind = read.kind();
+        (interface.megabits_per_second, interface.mtu) = (read.megabits_per_second(), read.mtu);
+        is_inner_bridge = read.is_inner_bridge;
+    } else if cfg!(target_os = "macos") {
+        interface.kind = kind_on_macos(&found.name, ports);
+        // The bridge of Thunderbolt is a port in the list. The others are made for virtual machines.
+        is_inner_bridge = interface.kind == InterfaceKind::Unknown && found.name.starts_with("bridge");
+    }
+    if ip.is_loopback() {
+        (interface.kind, interface.megabits_per_second) = (InterfaceKind::Loopback, None);
+    }
+    Found { ip, interface, is_up: found.is_oper_up(), is_inner_bridge }
+}
+
+/// The list of macOS, empty if it does not come in time, and on other systems.
 async fn hardware_ports() -> String {
+    if !cfg!(target_os = "macos") {
+        return String::new();
+    }
     let mut list = Command::new("/usr/sbin/networksetup");
     list.arg("-listallhardwareports").kill_on_drop(true);
     let listed = timeout(PORTS_WAIT_MAX, list.output()).await;
@@ -110,6 +183,8 @@ impl Sysfs {
             is_wireless: ["wireless", "phy80211"].iter().any(|entry| folder.join(entry).exists()),
             is_tunnel: folder.join("tun_flags").exists(),
             speed: number("speed"),
+            mtu: number("mtu").and_then(|number| u32::try_from(number).ok()),
+            is_inner_bridge: folder.join("bridge").exists() && !has_card_among_ports(folder),
         }
     }
 
@@ -135,6 +210,12 @@ impl Sysfs {
         let is_cable = matches!(self.kind(), InterfaceKind::Ethernet | InterfaceKind::Thunderbolt);
         u32::try_from(self.speed?).ok().filter(|speed| is_cable && *speed > 0)
     }
+}
+
+/// True if a port of the bridge in `folder` has a device.
+fn has_card_among_ports(folder: &Path) -> bool {
+    let ports = fs::read_dir(folder.join("brif")).into_iter().flatten().flatten();
+    ports.into_iter().any(|port| folder.with_file_name(port.file_name()).join("device").exists())
 }
 
 #[cfg(test)]
@@ -189,6 +270,41 @@ mod tests {
         fs::write(path.join("uevent"), "DEVTYPE=wlan\nINTERFACE=wlp2s0\n").unwrap();
         assert_eq!(Sysfs::read(path).kind(), InterfaceKind::Wifi);
         assert_eq!(Sysfs::read(&path.join("gone")), Sysfs::default());
+    }
+
+    #[test]
+    fn a_bridge_without_a_card_is_an_inner_one() {
+        let class = tempfile::tempdir().unwrap();
+        let bridge = class.path().join("br0");
+        fs::create_dir_all(bridge.join("bridge")).unwrap();
+        fs::create_dir_all(bridge.join("brif/veth1")).unwrap();
+        fs::create_dir(class.path().join("veth1")).unwrap();
+        assert!(Sysfs::read(&bridge).is_inner_bridge);
+        fs::create_dir(bridge.join("brif/enp3s0")).unwrap();
+        fs::create_dir_all(class.path().join("enp3s0/device")).unwrap();
+        assert!(!Sysfs::read(&bridge).is_inner_bridge, "it leads to other machines");
+    }
+
+    #[test]
+    fn one_usable_address_of_each_interface_is_offered_the_best_kind_first() {
+        let found = |ip: &str, name: &str, kind| {
+            let interface = NetworkInterface { name: name.to_owned(), kind, megabits_per_second: None, mtu: None };
+            Found { ip: ip.parse().unwrap(), interface, is_up: true, is_inner_bridge: false }
+        };
+        let offered = choose_usable(vec![
+            found("127.0.0.1", "lo", InterfaceKind::Loopback),
+            found("169.254.9.9", "wlan0", InterfaceKind::Wifi),
+            found("fd00::7", "en1", InterfaceKind::Wifi),
+            found("192.168.1.7", "en1", InterfaceKind::Wifi),
+            found("100.64.0.7", "wg0", InterfaceKind::Vpn),
+            found("fe80::1", "bridge0", InterfaceKind::Thunderbolt),
+            found("169.254.7.2", "bridge0", InterfaceKind::Thunderbolt),
+            found("10.0.0.7", "en0", InterfaceKind::Ethernet),
+            Found { is_up: false, ..found("10.1.0.7", "en5", InterfaceKind::Ethernet) },
+            Found { is_inner_bridge: true, ..found("172.17.0.1", "docker0", InterfaceKind::Unknown) },
+        ]);
+        let offered: Vec<_> = offered.iter().map(|(ip, interface)| format!("{ip} {}", interface.name)).collect();
+        assert_eq!(offered, ["169.254.7.2 bridge0", "10.0.0.7 en0", "192.168.1.7 en1", "100.64.0.7 wg0"]);
     }
 
     #[test]

@@ -33,6 +33,42 @@ pub const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(150);
 /// A connection without a byte for this time counts as dead. It is eight heartbeats, so that a process that waits for a
 /// processor, behind a build and more compute threads than there are cores, does not count as stopped.
 pub const HEARTBEAT_TIMEOUT: Duration = Duration::from_millis(1200);
+/// A connection over which nothing came for this time is doubted: if the peer answers at another of its addresses while
+/// nothing comes, the frames go there. It is four heartbeats: a peer whose heartbeats wait for a processor answers
+/// nowhere.
+pub const DOUBT_AFTER: Duration = Duration::from_millis(600);
+/// Pause before the other addresses are tried again while the doubt lasts.
+pub const DOUBT_AGAIN: Duration = Duration::from_millis(200);
+/// Time after which the next address of a peer is dialled beside those that have not answered: well above the round
+/// trip of any cable, and above that of most wireless networks.
+pub const NEXT_ADDRESS_AFTER: Duration = Duration::from_millis(60);
+/// Interval at which each address of a peer is tried, to know its round trip. The first time is after
+/// [`FIRST_PROBE_AFTER`].
+pub const PROBE_EVERY: Duration = Duration::from_secs(5);
+/// Time from the first connection to a peer until its other addresses are tried: the first frames come first.
+pub const FIRST_PROBE_AFTER: Duration = Duration::from_millis(500);
+/// Time after which an address that was found better is tried again, before frames go there.
+pub const PROBE_AGAIN_AFTER: Duration = Duration::from_millis(500);
+/// Time after which an address that did not answer is tried again. It doubles each time, up to [`DEAD_PROBE_EVERY`].
+pub const DEAD_PROBE_AFTER: Duration = Duration::from_secs(2);
+/// Longest interval at which an address is tried that did not answer the last times: somebody who plugs a cable in
+/// waits for no longer.
+pub const DEAD_PROBE_EVERY: Duration = Duration::from_secs(30);
+/// Round trips that are kept of an address. The least of them counts: the others had to wait for something else.
+pub const ROUND_TRIPS_KEPT: usize = 4;
+/// Shortest time between two moves to better addresses, so that links do not flap.
+pub const MOVE_EVERY: Duration = Duration::from_secs(10);
+/// Number of times in a row that an address must be found better than the one in use.
+pub const BETTER_TIMES: u32 = 2;
+/// Silence that is kept on a connection before the frames go on over another one, beside two of its round trips: the
+/// last frame must not be overtaken.
+pub const MOVE_PAUSE: Duration = Duration::from_millis(20);
+/// Longest time that a connection may take to become silent for a move. After it, the move is given up.
+pub const MOVE_WAIT_MAX: Duration = Duration::from_secs(1);
+/// Time for which a connection stays open after a move, for what the systems still hold of it.
+pub const OLD_LINK_KEPT: Duration = Duration::from_secs(2);
+/// Interval at which a process looks at its interfaces, for those that have come or gone.
+pub const INTERFACES_EVERY: Duration = Duration::from_secs(5);
 /// Pause after a failed accept, so that a process out of file descriptors does not spin.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// At most one log line about refused connections in this time. The next line gives the number of refusals between.

@@ -18,6 +18,7 @@
 
 mod acceptor;
 mod activations;
+mod advertised;
 mod chunks;
 mod endpoint;
 mod error;
@@ -31,19 +32,26 @@ pub mod limits;
 mod message;
 mod noise;
 mod outbound;
+mod own;
+mod paths;
 mod pipe;
 mod refusals;
 mod runtime_dir;
+mod silence;
 mod task;
 mod zmtp;
 
 pub use activations::{activations_to_bytes, bytes_to_activations};
+pub(crate) use advertised::AdvertisedAddresses;
 pub use error::{EndError, LinkError, Unreachable, UnreachableKind};
 pub use handshake_error::HandshakeError;
 pub use inbound::Inbound;
 pub use key::{ClusterKey, KeyError};
 pub use message::Message;
 pub use outbound::Outbound;
+pub(crate) use own::own_addresses;
+pub(crate) use paths::Paths;
+pub(crate) use silence::Silence;
 pub use zmtp::ZmtpError;
 
 /// The reach of a process's listening sockets.
@@ -59,6 +67,8 @@ pub enum Listen {
         port: Option<u16>,
         /// The key that peers must have.
         key: ClusterKey,
+        /// True if it also listens at every other address of this machine.
+        every_address: bool,
     },
 }
 
@@ -72,8 +82,17 @@ impl Listen {
     pub fn new(host: Option<String>, port: Option<u16>, key: Option<ClusterKey>) -> Result<Self, LinkError> {
         match (host, key) {
             (None, _) => Ok(Self::Ipc),
-            (Some(host), Some(key)) => Ok(Self::Tcp { host, port, key }),
+            (Some(host), Some(key)) => Ok(Self::Tcp { host, port, key, every_address: false }),
             (Some(host), None) => Err(LinkError::KeyMissing { endpoint: format!("listening on {host}") }),
+        }
+    }
+
+    /// The same at every address of this machine, if it listens for other machines at all.
+    #[must_use]
+    pub fn at_every_address(self) -> Self {
+        match self {
+            Self::Ipc => Self::Ipc,
+            Self::Tcp { host, port, key, .. } => Self::Tcp { host, port, key, every_address: true },
         }
     }
 }

@@ -31,6 +31,7 @@ use super::message::{of_parts, to_parts};
 use super::noise::{self, Cipher, Role};
 use super::pipe::{Pipe, PlainSink, PlainSource, carry_both};
 use super::runtime_dir::{self, PULL_SOCKET, RuntimeDir};
+use super::silence::Silence;
 use super::task::Task;
 use super::zmtp::Flow;
 
@@ -41,6 +42,8 @@ pub struct Outbound {
     endpoint: String,
     in_flight: InFlight,
     round_trip: Duration,
+    /// The silence of a peer on another machine.
+    silence: Option<Silence>,
     /// The sender of `progress`. Only the watch task and the messages in the queue own it, so that `progress` shows
     /// when both are gone.
     report: Weak<watch::Sender<Progress>>,
@@ -117,7 +120,7 @@ impl Outbound {
             return Err(LinkError::Lost { endpoint, cause });
         }
         let pull = socket.with_file_name(PULL_SOCKET);
-        Self::connect_push(endpoint, Duration::ZERO, &pull, heartbeat::exchange(stream)).await
+        Self::connect_push(endpoint, (Duration::ZERO, None), &pull, heartbeat::exchange(stream)).await
     }
 
     /// Connects to a process on another machine, through a relay in this process.
@@ -132,14 +135,16 @@ impl Outbound {
         let dir = RuntimeDir::create(parent)?;
         let path = dir.socket("out.sock")?;
         let listener = UnixListener::bind(&path).map_err(|cause| connect_error(&endpoint, cause))?;
-        Self::connect_push(endpoint, round_trip, &path, relay(listener, stream, cipher)).await
+        let silence = Silence::begin();
+        let relay = relay(listener, stream, cipher, silence.clone());
+        Self::connect_push(endpoint, (round_trip, Some(silence)), &path, relay).await
     }
 
     /// Connects a PUSH socket to the socket at `path` and runs `until_end` as the watch task: it resolves when the
     /// connection to the peer has ended.
     async fn connect_push(
         endpoint: String,
-        round_trip: Duration,
+        (round_trip, silence): (Duration, Option<Silence>),
         path: &Path,
         until_end: impl Future<Output = EndError> + Send + 'static,
     ) -> Result<Self, LinkError> {
@@ -159,7 +164,8 @@ impl Outbound {
             })?,
             error = ended(&endpoint, &mut progress) => return Err(error),
         }
-        Ok(Self { push, endpoint, in_flight: InFlight::default(), round_trip, report, progress, _watcher: watcher })
+        let in_flight = InFlight::default();
+        Ok(Self { push, endpoint, in_flight, round_trip, silence, report, progress, _watcher: watcher })
     }
 
     /// The endpoint that it is connected to.
@@ -170,6 +176,27 @@ impl Outbound {
     /// The time that TCP took to connect to the other machine: one round trip. Zero within a machine.
     pub fn round_trip(&self) -> Duration {
         self.round_trip
+    }
+
+    /// The silence of the peer, if it is on another machine: its heartbeats come several times a second.
+    pub(crate) fn silence(&self) -> Option<Silence> {
+        self.silence.clone()
+    }
+
+    /// True if everything sent has left the queue.
+    pub(crate) fn is_flushed(&mut self) -> bool {
+        self.settle().is_ok() && self.in_flight.is_empty()
+    }
+
+    /// Connects to a peer on another machine only to know how long that takes.
+    ///
+    /// # Errors
+    /// As [`Outbound::connect`].
+    pub(crate) async fn probe(endpoint: &str, key: Option<&ClusterKey>) -> Result<Duration, LinkError> {
+        let Endpoint::Tcp { host, port } = Endpoint::from_str(endpoint)? else { return Ok(Duration::ZERO) };
+        let silent = LinkError::Silent { endpoint: endpoint.to_owned(), waited: CONNECT_WAIT_MAX };
+        let dialled = timeout(CONNECT_WAIT_MAX, dial(endpoint, &host, port, key)).await.unwrap_or(Err(silent));
+        dialled.map(|(_, _, round_trip)| round_trip)
     }
 
     /// Sends a frame and its activations (`rows × hidden` f32 values, little endian; empty for any frame but a hop, and
@@ -280,7 +307,7 @@ async fn dial(
 
 /// Carries bytes between the PUSH socket, which connects to `listener`, and the peer behind `stream`, until one of the
 /// two connections ends. The bytes on `stream` are encrypted.
-async fn relay(listener: UnixListener, stream: TcpStream, cipher: Cipher) -> EndError {
+async fn relay(listener: UnixListener, stream: TcpStream, cipher: Cipher, silence: Silence) -> EndError {
     let near = match listener.accept().await {
         Ok((near, _)) => near,
         Err(cause) => return cause.into(),
@@ -289,7 +316,7 @@ async fn relay(listener: UnixListener, stream: TcpStream, cipher: Cipher) -> End
     let (read, write) = near.into_split();
     let (near_source, near_sink) = (PlainSource::new(read, Flow::Messages), PlainSink(write));
     let (read, write) = stream.into_split();
-    let (far_source, far_sink) = noise::sealed(read, write, &cipher, Role::Initiator);
+    let (far_source, far_sink) = noise::sealed(silence.of(read), write, &cipher, Role::Initiator);
     let messages = Pipe { source: near_source, sink: far_sink };
     carry_both(messages, Pipe { source: far_source, sink: near_sink }).await
 }

@@ -6,22 +6,24 @@ use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use schema::frame::Frame;
+use schema::record::LinkReport;
 
 use crate::link::ClusterKey;
-use crate::route::{Route, RouteEvent};
+use crate::route::{PeerAddresses, Route, RouteEvent};
 use crate::view::ClusterView;
 
 /// One route for each gateway that sent work; at most as many as the store knows gateways.
 pub(super) struct Gateways {
     key: Option<ClusterKey>,
+    peers: PeerAddresses,
     routes: BTreeMap<u32, Route>,
 }
 
 // === impl Gateways ===
 
 impl Gateways {
-    pub(super) fn new(key: Option<ClusterKey>) -> Self {
-        Self { key, routes: BTreeMap::new() }
+    pub(super) fn new(key: Option<ClusterKey>, peers: PeerAddresses) -> Self {
+        Self { key, peers, routes: BTreeMap::new() }
     }
 
     /// Drops the routes to gateways that are gone.
@@ -31,7 +33,13 @@ impl Gateways {
 
     /// Sends an answer to the gateway in `slot`.
     pub(super) fn send(&mut self, slot: u32, endpoint: String, frame: Frame) {
-        self.routes.entry(slot).or_insert_with(|| Route::new(self.key.clone())).send(endpoint, frame, Bytes::new());
+        let route = self.routes.entry(slot).or_insert_with(|| Route::new(self.key.clone(), self.peers.clone()));
+        route.send(endpoint, frame, Bytes::new());
+    }
+
+    /// The addresses of the gateways on other machines.
+    pub(super) fn links(&mut self) -> impl Iterator<Item = LinkReport> {
+        self.routes.values_mut().flat_map(Route::links)
     }
 
     /// A pending event of the route to the gateway in `slot`.

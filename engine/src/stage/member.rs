@@ -13,7 +13,7 @@ mod setup;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use schema::record::{EvictionRecord, PinStatus, StageRecord};
+use schema::record::{EvictionRecord, LinkReport, PinStatus, StageRecord};
 use schema::{Key, Keyspace, StageName};
 use tracing::{info, warn};
 
@@ -66,6 +66,8 @@ pub(crate) struct Member {
     evictions: Evictions,
     quarantine: Quarantine,
     /// Time at which it last looked whether the store has its record.
+    /// The addresses of its peers, as it finds them.
+    links: Vec<LinkReport>,
     recorded_at: Instant,
     /// Time at which it last counted its load.
     reported_at: Instant,
@@ -102,6 +104,7 @@ impl Member {
             unreachable_next: None,
             evictions: Evictions::default(),
             quarantine: Quarantine::default(),
+            links: Vec::new(),
             recorded_at: now,
             reported_at: now,
             load_written_at: None,
@@ -135,6 +138,14 @@ impl Member {
             Event::Written(purpose, outcome) => self.written(purpose, outcome, now),
             Event::Downstream(event) => self.downstream(event),
             Event::Upstream(gateway, event) => self.upstream(gateway, event, now),
+            Event::Addresses(addresses) => {
+                self.record.addresses = addresses;
+                Vec::new()
+            }
+            Event::Links(links) => {
+                self.links = links;
+                Vec::new()
+            }
             Event::Tick(memory) => self.report(memory, now),
             Event::Drain => {
                 info!("draining: handing the layers over");

@@ -117,8 +117,8 @@ pub async fn run(
     tokio::pin!(drain, stop);
     let publisher = Publisher::start(store.clone(), settings.keyspace.clone(), settings.key.clone()).await?;
     let inbound = Inbound::bind(settings.listen.clone()).await?;
-    let interface = inbound.interface().await;
-    let mut stage = serve::Stage::new(store.clone(), settings, publisher.views(), inbound, interface, loader)?;
+    let own = (inbound.interface().await, inbound.addresses().await);
+    let mut stage = serve::Stage::new(store.clone(), settings, publisher.views(), inbound, own, loader)?;
     let view = publisher.views().borrow().clone();
     let wait = starts::record_start(&store, stage.keyspace(), stage.name(), &view).await?;
     let starts_now = tokio::select! {

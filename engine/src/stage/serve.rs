@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use schema::frame::Frame;
-use schema::record::{NetworkInterface, StageRecord};
+use schema::record::{LinkReport, NetworkInterface, StageRecord};
 use schema::{Keyspace, StageName};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -21,9 +21,9 @@ use super::memory_sampler::MemorySampler;
 use super::watchdog::Watchdog;
 use super::{Ending, StageError, StageSettings};
 use crate::limits::{SETTLE_LEFT, STORE_LOOK_MAX};
-use crate::link::{Inbound, LinkError, Message};
+use crate::link::{AdvertisedAddresses, Inbound, LinkError, Message};
 use crate::membership::{KeyMismatch, mark_to_write, read_view};
-use crate::route::{Route, RouteEvent};
+use crate::route::{PeerAddresses, Route, RouteEvent};
 use crate::runner::Loader;
 use crate::store::{Committed, LeaseGrant, LeaseId, SharedStore, StoreError, Txn};
 use crate::view::ClusterView;
@@ -34,6 +34,7 @@ pub(super) struct Stage {
     settings: StageSettings,
     views: watch::Receiver<Arc<ClusterView>>,
     inbound: Inbound,
+    addresses: AdvertisedAddresses,
     compute: Compute,
     done: mpsc::Receiver<Done>,
     watchdog: Watchdog,
@@ -41,6 +42,8 @@ pub(super) struct Stage {
     member: Member,
     downstream: Route,
     gateways: Gateways,
+    /// The addresses of its peers as they were last reported.
+    links: Vec<LinkReport>,
     write: Option<PendingWrite>,
     /// The write of its load, which nothing waits for.
     load_write: Option<JoinHandle<()>>,
@@ -64,6 +67,8 @@ enum Wakeup {
     Upstream(u32, RouteEvent),
     ViewChanged,
     Written(Purpose, Result<Committed, StoreError>),
+    /// The addresses of this machine have changed.
+    AddressesChanged,
     Tick,
 }
 
@@ -75,12 +80,15 @@ impl Stage {
         settings: StageSettings,
         views: watch::Receiver<Arc<ClusterView>>,
         inbound: Inbound,
-        interface: Option<NetworkInterface>,
+        (interface, mut addresses): (Option<NetworkInterface>, AdvertisedAddresses),
         loader: Arc<dyn Loader>,
     ) -> Result<Self, StageError> {
         let (compute, done) = Compute::start(loader.clone()).map_err(StageError::Thread)?;
         let memory = MemorySampler::start(loader.clone()).map_err(StageError::Thread)?;
-        let record = StageRecord { endpoint: inbound.endpoint().to_owned(), interface, ..loader.describe() };
+        let described = loader.describe();
+        let endpoint = inbound.endpoint().to_owned();
+        let record = StageRecord { endpoint, interface, addresses: addresses.newest(), ..described };
+        let peers = PeerAddresses::new(views.clone());
         let view = views.borrow().clone();
         let setup = MemberSetup {
             keyspace: settings.keyspace.clone(),
@@ -91,16 +99,18 @@ impl Stage {
         };
         Ok(Self {
             member: Member::new(setup, view, Instant::now()),
-            downstream: Route::redialling(settings.key.clone()),
-            gateways: Gateways::new(settings.key.clone()),
+            downstream: Route::redialling(settings.key.clone(), peers.clone()),
+            gateways: Gateways::new(settings.key.clone(), peers),
             store,
             settings,
             views,
             inbound,
+            addresses,
             compute,
             done,
             watchdog: Watchdog::new(Instant::now()),
             memory,
+            links: Vec::new(),
             write: None,
             load_write: None,
             served: false,
@@ -191,10 +201,15 @@ impl Stage {
                 // A write shows it before the next renewal does.
                 Wakeup::Written(_, Err(StoreError::LeaseGone { .. })) => break Ok(true),
                 Wakeup::Written(purpose, outcome) => self.dispatch(Event::Written(purpose, outcome)),
+                Wakeup::AddressesChanged => {
+                    let addresses = self.addresses.newest();
+                    self.dispatch(Event::Addresses(addresses));
+                }
                 Wakeup::Tick => {
                     if let Some(lasted) = self.watchdog.hangs(Instant::now()) {
                         break Err(StageError::ComputeHangs(lasted));
                     }
+                    self.report_links();
                     self.dispatch(Event::Tick(self.memory.memory()));
                 }
             }
@@ -250,7 +265,17 @@ impl Stage {
             event = self.downstream.next() => Wakeup::Downstream(event),
             (slot, event) = self.gateways.next() => Wakeup::Upstream(slot, event),
             message = self.inbound.receive() => Wakeup::Arrived(message),
+            () = self.addresses.changed() => Wakeup::AddressesChanged,
             _ = tick.tick() => Wakeup::Tick,
+        }
+    }
+
+    /// Passes what it knows of the addresses of its peers to the member, if that has changed.
+    fn report_links(&mut self) {
+        let links: Vec<_> = self.downstream.links().into_iter().chain(self.gateways.links()).collect();
+        if links != self.links {
+            self.links.clone_from(&links);
+            self.dispatch(Event::Links(links));
         }
     }
 

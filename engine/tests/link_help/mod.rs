@@ -48,7 +48,7 @@ pub fn step(frame: &Frame) -> u64 {
 
 /// A listener for encrypted TCP on a free port of the loopback address.
 pub fn gate(key: &ClusterKey) -> Listen {
-    Listen::Tcp { host: "127.0.0.1".to_owned(), port: None, key: key.clone() }
+    Listen::Tcp { host: "127.0.0.1".to_owned(), port: None, key: key.clone(), every_address: false }
 }
 
 /// The `host:port` of a `tcp://` endpoint.

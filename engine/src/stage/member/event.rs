@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use schema::frame::{Frame, Hop};
-use schema::record::{KvRoom, MemoryUse};
+use schema::record::{AdvertisedAddress, KvRoom, LinkReport, MemoryUse};
 use schema::{ClaimId, LayerRange};
 
 use crate::link::Message;
@@ -41,6 +41,10 @@ pub(crate) enum Event {
     Downstream(RouteEvent),
     /// An event of the route to the gateway in a slot.
     Upstream(u32, RouteEvent),
+    /// The addresses at which other machines reach the stage have changed.
+    Addresses(Vec<AdvertisedAddress>),
+    /// The addresses of its peers, as it finds them, have changed.
+    Links(Vec<LinkReport>),
     /// A tick of the timer, with the memory that the process uses.
     Tick(MemoryUse),
     /// The process is to stop once others have taken over its layers.

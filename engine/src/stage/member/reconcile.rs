@@ -252,6 +252,7 @@ impl Member {
         self.reported_at = now;
         let before = self.record.load.clone();
         self.record.load.memory = memory;
+        self.record.load.links.clone_from(&self.links);
         self.relay.settle(elapsed, &mut self.record.load);
         let is_fresh = self.load_written_at.is_some_and(|at| now.saturating_duration_since(at) < LOAD_REFRESH);
         if is_fresh && self.record.load == before {
