@@ -10,8 +10,8 @@ use tracing::{info, warn};
 use super::exit::CliError;
 use super::shared_clusters;
 use crate::settings::{
-    ClusterOptions, ClusterSettings, ComputeOptions, Environment, FileOptions, GlobalOptions, MemberOptions,
-    ModelOptions, NetworkOptions, SecretText, SharedOptions, StageOptions, StageSettings,
+    ClusterOptions, ClusterSettings, ComputeOptions, Environment, FileOptions, GlobalOptions, InterfaceChoice,
+    MemberOptions, ModelOptions, NetworkOptions, SecretText, SharedOptions, StageOptions, StageSettings,
 };
 use crate::share::{
     AuthorityPin, ClusterFolder, JoinError, JoinToken, Membership, addresses_of, join, kept, kept_pin, own_address,
@@ -116,8 +116,12 @@ fn settings(
 ) -> Result<StageSettings, CliError> {
     let Membership { cluster, store, cluster_key } = membership;
     let mut member = arguments.member.or(file.member);
-    // The others reach this machine at the address that the store sees, unless something else is said.
-    member.advertise = member.advertise.or_else(|| own.to_string().parse().ok());
+    // The others reach this machine at the address that the store sees, and choose the best of its others, unless
+    // something else is said.
+    if member.advertise.is_none() {
+        member.interfaces.get_or_insert(InterfaceChoice::All);
+        member.advertise = own.to_string().parse().ok();
+    }
     let environment = Environment { cluster_key: Some(cluster_key.to_hex()), ..environment.clone() };
     let shared = SharedOptions {
         cluster: ClusterOptions { cluster: Some(cluster), ..ClusterOptions::default() },

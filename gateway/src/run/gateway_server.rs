@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use engine::core::{PipelineHandle, PipelineSettings};
-use engine::link::{ClusterKey, Listen};
+use engine::link::ClusterKey;
 use engine::store::SharedStore;
 use schema::Keyspace;
 use schema::record::GatewayRecord;
@@ -143,7 +143,7 @@ impl GatewayServer {
         let host = member.advertise.as_ref().map(|host| host.as_str().to_owned());
         let record = GatewayRecord::new(&machine.host, url(listener.scheme(), address, host.as_deref()));
         let own_hosts = [Some(record.host.clone()), host.clone()].into_iter().flatten().collect();
-        let listen = Listen::new(host, None, key.clone())?;
+        let listen = member.listen(key.clone())?;
         let (lease_ttl, speculates) = (member.lease_ttl, http_settings.speculates);
         let takes_pins = http_settings.takes_web_pins;
         let pins = takes_pins.then(|| PinStore { store: store.clone(), keyspace: keyspace.clone() });
@@ -199,6 +199,7 @@ impl GatewayServer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::InterfaceChoice;
 
     #[test]
     fn the_url_has_the_advertised_name_or_an_address_that_can_be_reached() {
@@ -216,7 +217,9 @@ mod tests {
 
     #[test]
     fn the_certificate_is_for_an_address_that_the_operator_gives() {
-        let member = MemberSettings { advertise: None, cluster_key: None, lease_ttl: Duration::from_secs(5) };
+        let interfaces = InterfaceChoice::All;
+        let (advertise, cluster_key, lease_ttl) = (None, None, Duration::from_secs(5));
+        let member = MemberSettings { advertise, interfaces, cluster_key, lease_ttl };
         let advertised = MemberSettings { advertise: Some("mini-1".parse().unwrap()), ..member.clone() };
         let given = |address: &str, member| names(address.parse().unwrap(), member).given;
         assert_eq!(given("0.0.0.0", &member), [""; 0]);

@@ -4,7 +4,6 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::link::Listen;
 use engine::membership::admit;
 use engine::runner::Loader;
 use engine::stage as stage_loop;
@@ -56,9 +55,7 @@ pub async fn stage(settings: StageSettings) -> Result<(), RunError> {
         loader = own.loader(loader);
     }
     let member = settings.member;
-    let host = member.advertise.as_ref().map(|host| host.as_str().to_owned());
-    // Without a port, the system chooses one. The stage's record tells the others.
-    let listen = Listen::new(host, None, key.clone())?;
+    let listen = member.listen(key.clone())?;
     let loop_settings = stage_loop::StageSettings {
         keyspace,
         name: settings.name,

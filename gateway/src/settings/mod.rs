@@ -24,8 +24,8 @@ pub use environment::{Environment, VARIABLES};
 pub use etcd::EtcdSettingsError;
 pub use file::{FileError, FileOptions};
 pub use options::{
-    ApiKeyOptions, ClusterOptions, ComputeOptions, GatewayOptions, GlobalOptions, LogFormat, MemberOptions,
-    ModelOptions, NetworkOptions, SharedOptions, StageOptions, StoreKind, Switch, UpGroups, UpOptions,
+    ApiKeyOptions, ClusterOptions, ComputeOptions, GatewayOptions, GlobalOptions, InterfaceChoice, LogFormat,
+    MemberOptions, ModelOptions, NetworkOptions, SharedOptions, StageOptions, StoreKind, Switch, UpGroups, UpOptions,
 };
 pub use otlp::OtlpEndpoint;
 pub use resolved::{

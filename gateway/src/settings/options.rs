@@ -83,6 +83,10 @@ options! {
         /// Host name or address at which other machines reach this one; without it, no other machine can
         #[arg(long, env = "BATON_ADVERTISE", value_name = "HOST")]
         advertise: Host,
+        /// Interfaces at which other machines reach this one: all of them, or the one of the advertised address
+        /// [default: one with --advertise, else all]
+        #[arg(long, env = "BATON_INTERFACES", value_name = "WHICH")]
+        interfaces: InterfaceChoice,
         /// File with the cluster key (see `baton key`), needed with --advertise unless BATON_CLUSTER_KEY is set
         #[arg(long, env = "BATON_CLUSTER_KEY_FILE", value_name = "PATH")]
         cluster_key_file: PathBuf,
@@ -323,6 +327,28 @@ pub enum StoreKind {
     Embedded,
     /// A real etcd of one member.
     Etcd,
+}
+
+/// The interfaces at which a member takes frames of other machines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum InterfaceChoice {
+    /// All of the machine's: others choose the best.
+    All,
+    /// That of the advertised address.
+    One,
+}
+
+// === impl InterfaceChoice ===
+
+impl InterfaceChoice {
+    /// The word of the setting.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::One => "one",
+        }
+    }
 }
 
 /// A setting that is on or off.

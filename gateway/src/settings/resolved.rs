@@ -16,8 +16,8 @@ use super::environment::Environment;
 use super::etcd::{self, EtcdSettingsError};
 use super::host;
 use super::options::{
-    ApiKeyOptions, ClusterOptions, ComputeOptions, GatewayOptions, GlobalOptions, LogFormat, MemberOptions,
-    ModelOptions, SharedOptions, StageOptions, StoreKind, Switch, UpGroups, device_word,
+    ApiKeyOptions, ClusterOptions, ComputeOptions, GatewayOptions, GlobalOptions, InterfaceChoice, LogFormat,
+    MemberOptions, ModelOptions, SharedOptions, StageOptions, StoreKind, Switch, UpGroups, device_word,
 };
 use super::secret::{SecretError, read_key};
 use crate::http::{
@@ -25,7 +25,7 @@ use crate::http::{
     TlsFiles, TlsSource,
 };
 use crate::models::Cache;
-use engine::link::ClusterKey;
+use engine::link::{ClusterKey, LinkError, Listen};
 use engine::store::EtcdAccess;
 
 /// Most tokens of keys and values. More than 16 million tokens of the smallest model fill any machine.
@@ -99,6 +99,8 @@ pub struct MemberSettings {
     /// Host name or address by which other machines reach this one. If it is `None` or loopback, only this machine can
     /// reach the process.
     pub advertise: Option<Host>,
+    /// The interfaces at which they reach it then.
+    pub interfaces: InterfaceChoice,
     /// The key that encrypts links between machines. Always present if `advertise` is not loopback.
     pub cluster_key: Option<ClusterKey>,
     /// Lease time, after which the store removes the records of a process that sends no heartbeat.
@@ -458,7 +460,20 @@ impl MemberSettings {
             return Err(SettingsError::KeyMissing { host: host.to_string() });
         }
         let ttl = range("lease_ttl_s", options.lease_ttl_s.unwrap_or(defaults::LEASE_TTL_S), 2, 300)?;
-        Ok(Self { advertise: options.advertise, cluster_key, lease_ttl: Duration::from_secs(ttl) })
+        let (advertise, lease_ttl) = (options.advertise, Duration::from_secs(ttl));
+        // Whoever names an address wants that one.
+        let usual = if advertise.is_some() { InterfaceChoice::One } else { InterfaceChoice::All };
+        Ok(Self { interfaces: options.interfaces.unwrap_or(usual), advertise, cluster_key, lease_ttl })
+    }
+
+    /// The place at which a member with the key `key` takes frames. The system chooses the port: the member's record
+    /// tells the others.
+    ///
+    /// # Errors
+    /// [`LinkError`] if there is an address and no key.
+    pub fn listen(&self, key: Option<ClusterKey>) -> Result<Listen, LinkError> {
+        let listen = Listen::new(self.advertise.as_ref().map(|host| host.as_str().to_owned()), None, key)?;
+        Ok(if self.interfaces == InterfaceChoice::All { listen.at_every_address() } else { listen })
     }
 }
 
@@ -662,6 +677,9 @@ impl UpSettings {
             // The key that links between machines need is made when the cluster is shared.
             let advertised = member.advertise.take().map(|host| host.as_str().to_owned());
             share.host = share.host.take().or(advertised);
+            if share.host.is_some() {
+                member.interfaces.get_or_insert(InterfaceChoice::One);
+            }
         }
         let stages = range("stages", up.stages.unwrap_or(defaults::STAGES), 1, 64)?;
         let store_listen = up.store_listen.unwrap_or_else(|| constant(defaults::STORE_LISTEN));
@@ -714,6 +732,7 @@ impl UpSettings {
         flag("name", name.as_str().into());
         if let Some(advertise) = &self.member.advertise {
             flag("advertise", advertise.as_str().into());
+            flag("interfaces", self.member.interfaces.word().into());
         }
         flag("lease-ttl-s", self.member.lease_ttl.as_secs().to_string().into());
         match self.model.kv {
