@@ -18,6 +18,8 @@ pub mod limits;
 #[cfg(feature = "cluster")]
 pub mod link;
 #[cfg(feature = "cluster")]
+pub mod link_lines;
+#[cfg(feature = "cluster")]
 pub mod membership;
 #[cfg(feature = "cluster")]
 pub mod planner;

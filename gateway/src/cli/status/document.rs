@@ -1,5 +1,6 @@
 //! The status of the cluster as a document. Pure.
 
+use engine::link_lines::{LinkLine, links};
 use engine::report::ClusterReport;
 use engine::view::{ClusterView, PinReport};
 use schema::LayerRange;
@@ -33,6 +34,8 @@ pub struct StatusDocument {
     pub missing_layers: Vec<LayerRange>,
     /// The stages: first those with layers, in layer order.
     pub stages: Vec<StageLine>,
+    /// The addresses of stages and gateways on other machines, as the stages that send there find them.
+    pub links: Vec<LinkLine>,
     /// Operators' pins and their effect.
     pub pins: Vec<PinReport>,
     /// The gateways.
@@ -76,6 +79,7 @@ impl StatusDocument {
             missing_layers,
             reason,
             stages: report.stages.iter().map(|stage| StageLine::new(stage, model)).collect(),
+            links: links(view),
             pins: report.pins,
             gateways: report
                 .gateways
@@ -111,6 +115,7 @@ mod tests {
     fn json_has_what_the_table_has() {
         let document = StatusDocument::new("home", &view(None, None));
         let value = serde_json::to_value(&document).unwrap();
+        assert_eq!(value["links"], serde_json::json!([]));
         assert_eq!(value["missing_layers"], serde_json::json!([[16, 30]]));
         assert_eq!(value["serving"], false);
         assert_eq!(value["stages"][0]["layers"], serde_json::json!([0, 16]));

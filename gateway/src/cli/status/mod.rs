@@ -3,6 +3,7 @@
 mod document;
 #[cfg(test)]
 pub(in crate::cli) mod fixture;
+mod link_table;
 mod pin_table;
 mod speed_table;
 mod stage_line;

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::super::output::replace_control_chars;
 use super::document::StatusDocument;
-use super::{pin_table, speed_table, stage_table};
+use super::{link_table, pin_table, speed_table, stage_table};
 
 /// The document as text for people.
 pub fn render(document: &StatusDocument) -> String {
@@ -39,6 +39,9 @@ pub fn render(document: &StatusDocument) -> String {
             line(format!("stage {} is {}: {}", stage.stage, stage.state, replace_control_chars(reason)));
         }
     }
+    if let Some(links) = link_table::render(&document.links) {
+        line(format!("\n{}", links.trim_end()));
+    }
     if !document.pins.is_empty() {
         line(format!("\n{}", pin_table::render(&document.pins).trim_end()));
     }
@@ -57,7 +60,10 @@ pub fn render(document: &StatusDocument) -> String {
 #[cfg(test)]
 mod tests {
     use engine::view::ClusterView;
-    use schema::record::{ClaimState, ExpertSet, TouchedExperts};
+    use schema::record::{
+        AdvertisedAddress, ClaimState, ExpertSet, InterfaceKind, LinkReport, LinkState, NetworkInterface,
+        TouchedExperts,
+    };
     use schema::{ClusterName, Keyspace};
 
     use super::super::fixture::{name, view};
@@ -88,6 +94,43 @@ mod tests {
         ignored in the store:
           /baton/v1/home/nonsense: unknown key "/baton/v1/home/nonsense": expected key-mark, model, placement, stages/<stage>, evictions/<stage>, pins/<stage>, pins-status/<stage>, starts/<stage>, claims/<generation>/<slot>, gateways/<slot> or tokens/<id> below /baton/v1/home/
         "#);
+    }
+
+    #[test]
+    fn links_are_shown_with_their_interface_and_use() {
+        let mut view = view(Some(ClaimState::Serving), Some("http://127.0.0.1:8100"));
+        let advertised = |endpoint: &str, name: &str, kind, megabits_per_second| AdvertisedAddress {
+            endpoint: endpoint.to_owned(),
+            interface: NetworkInterface { name: name.to_owned(), kind, megabits_per_second, mtu: Some(1500) },
+        };
+        let right = &mut view.stages.get_mut(&name("right")).unwrap().value;
+        right.endpoint = "tcp://192.168.1.12:7000".to_owned();
+        right.addresses = vec![
+            advertised("tcp://169.254.7.2:7000", "bridge0", InterfaceKind::Thunderbolt, Some(40_000)),
+            advertised("tcp://192.168.1.12:7000", "en1", InterfaceKind::Wifi, None),
+        ];
+        let link = |to: &str, address: &str, rtt_us, state| LinkReport {
+            to: to.to_owned(),
+            address: address.to_owned(),
+            rtt_us,
+            state,
+        };
+        view.stages.get_mut(&name("left")).unwrap().value.load.links = vec![
+            link("tcp://192.168.1.12:7000", "tcp://169.254.7.2:7000", Some(94), LinkState::Used),
+            link("tcp://192.168.1.12:7000", "tcp://192.168.1.12:7000", Some(2910), LinkState::Spare),
+            link("tcp://192.0.2.9:1", "tcp://192.0.2.9:1", None, LinkState::Dead),
+        ];
+        let text = shown(&view);
+        let table: Vec<_> = text.lines().skip_while(|line| !line.starts_with("LINK FROM")).take(4).collect();
+        insta::assert_snapshot!(table.join("\n"), @r"
+        LINK FROM  TO                 INTERFACE              ADDRESS            RTT      GBIT/S  USE
+        left       right              bridge0 (thunderbolt)  169.254.7.2:7000   0.09 ms  40      used
+        left       right              en1 (wifi)             192.168.1.12:7000  2.91 ms  -       spare
+        left       tcp://192.0.2.9:1  -                      192.0.2.9:1        -        -       dead
+        ");
+        let json = serde_json::to_value(StatusDocument::new("home", &view)).unwrap();
+        assert_eq!(json["links"][0]["kind"], "thunderbolt");
+        assert_eq!((&json["links"][1]["rtt_us"], &json["links"][1]["state"]), (&2910.into(), &"spare".into()));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use engine::expert_report::ExpertReport;
 use engine::generate::PipelineStatus;
+use engine::link_lines::interface_in_use;
 use engine::report::{ClusterReport, StageReport};
 use engine::view::{ClusterView, Complaint, PinReport};
 use http::StatusCode;
@@ -87,7 +88,7 @@ struct StageBody<'a> {
     experts: Option<ExpertReport>,
     kv: Option<KvBody>,
     speed: Option<&'a Speeds>,
-    /// The interface at which other machines reach it. Left out of a stage that only this machine reaches.
+    /// The interface over which frames of other machines come. Left out of a stage that only this machine reaches.
     #[serde(skip_serializing_if = "Option::is_none")]
     interface: Option<&'a NetworkInterface>,
     link_us: Option<u32>,
@@ -186,7 +187,7 @@ impl<'a> StatusBody<'a> {
             generation: view.placed(),
             model: model.map(ModelBody::new),
             placement: view.placement.as_ref().map(|placement| PlacementBody::new(&placement.value)),
-            stages: report.stages.iter().map(|stage| StageBody::new(stage, model)).collect(),
+            stages: report.stages.iter().map(|stage| StageBody::new(stage, model, view)).collect(),
             pins: &report.pins,
             gateways: report.gateways.iter().map(|(slot, gateway)| GatewayBody::new(*slot, gateway)).collect(),
             store,
@@ -233,7 +234,7 @@ impl<'a> PlacementBody<'a> {
 // === impl StageBody ===
 
 impl<'a> StageBody<'a> {
-    fn new(stage: &'a StageReport<'a>, model: Option<&ModelRecord>) -> Self {
+    fn new(stage: &'a StageReport<'a>, model: Option<&ModelRecord>, view: &'a ClusterView) -> Self {
         let StageReport { record, claim, .. } = stage;
         let load = record.map(|record| &record.load);
         // A claim may name layers that the model has not.
@@ -270,7 +271,7 @@ impl<'a> StageBody<'a> {
             experts: load.and_then(|load| ExpertReport::of(&load.memory)),
             kv: claim.map(|claim| KvBody::new(claim, model)),
             speed: record.map(|record| &record.speed),
-            interface: record.and_then(|record| record.interface.as_ref()),
+            interface: record.and_then(|record| interface_in_use(view, record)),
             link_us: record.map(|record| record.link_us),
             tokens_total: load.map(|load| load.tokens_total),
             tokens_per_second: load.map(|load| load.tokens_per_second),
