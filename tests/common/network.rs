@@ -63,7 +63,8 @@ impl Network {
         format!("bt{}", self.id)
     }
 
-    fn space(&self, at: usize) -> String {
+    /// The name of the namespace of a machine.
+    pub(crate) fn space(&self, at: usize) -> String {
         format!("bt{}-{at}", self.id)
     }
 
@@ -118,7 +119,8 @@ impl Network {
         self.nft(at, "flush ruleset");
     }
 
-    fn nft(&self, at: usize, rules: &str) {
+    /// Applies rules of nftables to a machine.
+    pub(crate) fn nft(&self, at: usize, rules: &str) {
         let mut nft = self.command(at, "nft").args(["-f", "-"]).stdin(Stdio::piped()).spawn().unwrap();
         nft.stdin.take().unwrap().write_all(rules.as_bytes()).unwrap();
         assert!(nft.wait().unwrap().success(), "nft refused {rules}");
