@@ -103,6 +103,30 @@ async fn an_address_that_others_cannot_use_is_not_advertised() {
 }
 
 #[tokio::test]
+async fn every_address_is_open_only_where_the_advertised_one_is_no_loopback() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = ClusterKey::generate().unwrap();
+    // No packet is sent: the system says which of its addresses it would use.
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+    let own = socket.connect("203.0.113.1:9").and_then(|()| socket.local_addr()).map(|own| own.ip());
+    let Some(own) = own.ok().filter(|own| !own.is_loopback()) else {
+        return eprintln!("not tried: this machine has no address but loopback");
+    };
+    let inbound = Inbound::bind_in(dir.path(), gate(&key).at_every_address()).await.unwrap();
+    let port = address(inbound.endpoint()).rsplit_once(':').unwrap().1.to_owned();
+    assert!(TcpStream::connect(format!("{own}:{port}")).await.is_err(), "it listens beyond loopback");
+    let listen = Listen::new(Some(own.to_string()), None, Some(key.clone())).unwrap();
+    let inbound = Inbound::bind_in(dir.path(), listen.clone()).await.unwrap();
+    let port = address(inbound.endpoint()).rsplit_once(':').unwrap().1.to_owned();
+    assert!(TcpStream::connect(format!("127.0.0.1:{port}")).await.is_err(), "it listens at another address");
+    let inbound = Inbound::bind_in(dir.path(), listen.at_every_address()).await.unwrap();
+    let port = address(inbound.endpoint()).rsplit_once(':').unwrap().1.to_owned();
+    for host in ["127.0.0.1".to_owned(), own.to_string()] {
+        Outbound::connect_in(dir.path(), &format!("tcp://{host}:{port}"), Some(&key)).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn invalid_bytes_at_the_gate_are_refused() {
     let key = ClusterKey::generate().unwrap();
     let mut setting = Setting::new(gate(&key), &key).await;
