@@ -150,11 +150,13 @@ impl Cables {
             let is_shown = |address: &str, state: &str| {
                 links.iter().any(|link| link["address"].as_str().unwrap().contains(address) && link["state"] == state)
             };
-            // One stage sends to the other, and the last one to the gateway. The gateway is on the first machine.
-            is_shown(FAST[0], fast) && is_shown(SLOW[0], slow) && is_shown(&self.network.address(0), "dead")
+            // The gateway is on the first machine, so something is sent to each of them.
+            let are_shown = |at: usize| is_shown(FAST[at], fast) && is_shown(SLOW[at], slow);
+            are_shown(0) && are_shown(1) && is_shown(&self.network.address(0), "dead")
         };
         let took = wait_for(what, SHOWN_MAX, uses_are_right);
-        let table: Vec<_> = text.lines().skip_while(|line| !line.starts_with("LINK FROM")).collect();
+        let from_table = text.lines().skip_while(|line| !line.starts_with("LINK FROM"));
+        let table: Vec<_> = from_table.take_while(|line| !line.is_empty()).collect();
         println!("{what} (shown after {took:?}):\n{}", table.join("\n"));
     }
 
