@@ -3,9 +3,9 @@
 //! Run with `BATON_WRITE_KEYS=1` to update the document after a record has changed.
 
 use schema::record::{
-    AdvertisedAddress, ClaimRecord, ClaimState, DeviceKind, EvictionRecord, ExpertSet, FormatSpeed, GatewayRecord,
-    InterfaceKind, KeyMark, KvType, LinkReport, LinkState, MemoryUse, ModelRecord, NetworkInterface, Pin, PinStatus,
-    Placement, Proof, Shard, Share, StageLoad, StageRecord, StartsRecord, TokenRecord, TouchedExperts,
+    AdvertisedAddress, ClaimRecord, ClaimState, DeviceKind, EvictionRecord, ExpertSet, FormatSpeed, GatewayLoad,
+    GatewayRecord, InterfaceKind, KeyMark, KvType, LinkReport, LinkState, MemoryUse, ModelRecord, NetworkInterface,
+    Pin, PinStatus, Placement, Proof, Shard, Share, StageLoad, StageRecord, StartsRecord, TokenRecord, TouchedExperts,
 };
 use schema::{ClaimId, ClusterName, Fingerprint, Generation, Key, Keyspace, LayerRange, Protocol, StageName};
 use serde::Serialize;
@@ -175,7 +175,10 @@ fn records() -> Vec<(String, String)> {
     ];
     let keyspace = keyspace();
     let named = records.into_iter().map(|(key, record)| (keyspace.name(&key), record));
-    named.chain([(keyspace.load_name(&stage("mini-2")), json(&load))]).collect()
+    let of_gateway = GatewayLoad { links: vec![link("tcp://169.254.7.2:41873", Some(150), LinkState::Used)] };
+    let loads =
+        [(keyspace.load_name(&stage("mini-2")), json(&load)), (keyspace.gateway_load_name(0), json(&of_gateway))];
+    named.chain(loads).collect()
 }
 
 fn advertised(endpoint: &str, name: &str, kind: InterfaceKind) -> AdvertisedAddress {

@@ -1,5 +1,5 @@
-//! The links between machines, for people: the addresses of stages and gateways, as the stages that send there find
-//! them. Pure.
+//! The links between machines, for people: the addresses of stages and gateways, as those that send there find them.
+//! Pure.
 
 use schema::record::{AdvertisedAddress, InterfaceKind, LinkReport, LinkState, NetworkInterface, StageRecord};
 use serde::Serialize;
@@ -9,7 +9,7 @@ use crate::view::ClusterView;
 /// One address of a peer on another machine.
 #[derive(Debug, Serialize)]
 pub struct LinkLine {
-    /// The stage that sends.
+    /// The stage or gateway that sends.
     pub from: String,
     /// The stage or gateway that takes.
     pub to: String,
@@ -39,15 +39,20 @@ struct Peer<'a> {
 
 /// The links between machines, by sender.
 pub fn links(view: &ClusterView) -> Vec<LinkLine> {
-    let stages = view.stages.iter().map(|(name, stage)| (name, &stage.value));
-    let line = |(from, link)| line(view, from, link);
-    stages.flat_map(|(name, stage)| stage.load.links.iter().map(|link| (name.to_string(), link))).map(line).collect()
+    reports(view).map(|(from, link)| line(view, from, link)).collect()
+}
+
+/// The reports of gateways and stages, each with the name of its sender.
+fn reports(view: &ClusterView) -> impl Iterator<Item = (String, &LinkReport)> {
+    let gateways = view.gateway_links.iter().map(|(slot, links)| (format!("gateway {slot}"), links));
+    let stages = view.stages.iter().map(|(name, stage)| (name.to_string(), &stage.value.load.links));
+    gateways.chain(stages).flat_map(|(from, links)| links.iter().map(move |link| (from.clone(), link)))
 }
 
 /// The interface over which frames come to `stage`: that of the address to which another one sends, or of its endpoint.
 pub fn interface_in_use<'a>(view: &'a ClusterView, stage: &'a StageRecord) -> Option<&'a NetworkInterface> {
-    let links = view.stages.values().flat_map(|sender| &sender.value.load.links);
-    let used = links.filter(|link| link.to == stage.endpoint).find(|link| link.state == LinkState::Used);
+    let is_used = |link: &&LinkReport| link.to == stage.endpoint && link.state == LinkState::Used;
+    let used = reports(view).map(|(_, link)| link).find(is_used);
     let address = used.map_or(&stage.endpoint, |link| &link.address);
     Peer::of_stage(String::new(), stage).interface_of(address).or(stage.interface.as_ref())
 }

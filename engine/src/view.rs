@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use schema::record::{
-    ClaimRecord, ClaimState, EvictionRecord, GatewayRecord, KeyMark, ModelRecord, Pin, PinStatus, Placement, Shard,
-    Share, StageRecord, StartsRecord, TokenRecord,
+    ClaimRecord, ClaimState, EvictionRecord, GatewayRecord, KeyMark, LinkReport, ModelRecord, Pin, PinStatus,
+    Placement, Shard, Share, StageRecord, StartsRecord, TokenRecord,
 };
 use schema::{ClaimId, Generation, Key, Keyspace, LayerRange, StageName};
 use serde::Serialize;
@@ -71,6 +71,8 @@ pub struct ClusterView {
     pub claims: BTreeMap<ClaimId, Versioned<ClaimRecord>>,
     /// Live gateways by slot.
     pub gateways: BTreeMap<u32, Versioned<GatewayRecord>>,
+    /// The links of gateways, by slot. Only in views with loads.
+    pub gateway_links: BTreeMap<u32, Vec<LinkReport>>,
     /// Values that cannot be used, with the reasons: unreadable ones, and members' records without a proof. Their
     /// owners replace them.
     pub unusable: BTreeMap<Key, Versioned<String>>,
@@ -222,10 +224,12 @@ impl ClusterView {
     pub fn with_loads(&self, loads: &Loads) -> Self {
         let mut view = self.clone();
         for (stage, record) in &mut view.stages {
-            if let Some(load) = loads.get(stage) {
+            if let Some(load) = loads.stages.get(stage) {
                 record.value.load = load.clone();
             }
         }
+        let links = loads.gateways.iter().filter(|(slot, _)| view.gateways.contains_key(slot));
+        view.gateway_links = links.map(|(slot, load)| (*slot, load.links.clone())).collect();
         view
     }
 

@@ -70,6 +70,9 @@ pub struct UnknownKey {
     prefix: String,
 }
 
+/// The loads of gateways among those of stages, whose names have no slash.
+const GATEWAYS: &str = "gateways/";
+
 // === impl Keyspace ===
 
 impl Keyspace {
@@ -83,7 +86,7 @@ impl Keyspace {
         &self.prefix
     }
 
-    /// The prefix of the stages' loads, which nobody watches. It ends with `/`.
+    /// The prefix of the loads of stages and gateways, which nobody watches. It ends with `/`.
     pub fn load_prefix(&self) -> &str {
         &self.load_prefix
     }
@@ -96,6 +99,17 @@ impl Keyspace {
     /// The stage whose load lies at the full name `key`. `None` if it is another key.
     pub fn parse_load(&self, key: &str) -> Option<StageName> {
         key.strip_prefix(&self.load_prefix)?.parse().ok()
+    }
+
+    /// The full name of the key with the load of the gateway in `slot`.
+    pub fn gateway_load_name(&self, slot: u32) -> String {
+        format!("{}{GATEWAYS}{slot}", self.load_prefix)
+    }
+
+    /// The slot of the gateway whose load lies at the full name `key`. `None` if it is another key.
+    pub fn parse_gateway_load(&self, key: &str) -> Option<u32> {
+        let slot = key.strip_prefix(&self.load_prefix)?.strip_prefix(GATEWAYS)?;
+        slot.parse().ok().filter(|parsed: &u32| parsed.to_string() == slot)
     }
 
     /// The cluster's name.
@@ -217,6 +231,11 @@ mod tests {
         assert_eq!(name, "/baton/v1-load/home/mini-1");
         assert_eq!(keyspace().parse_load(&name), Some(stage));
         assert!(!name.starts_with(keyspace().prefix()) && keyspace().parse(&name).is_err());
+        let gateway = keyspace().gateway_load_name(7);
+        assert_eq!((keyspace().parse_gateway_load(&gateway), keyspace().parse_load(&gateway)), (Some(7), None));
+        for other in ["/baton/v1-load/home/gateways/07", "/baton/v1-load/home/gateways/", &name] {
+            assert_eq!(keyspace().parse_gateway_load(other), None);
+        }
         for other in ["/baton/v1-load/other/mini-1", "/baton/v1-load/home/", "/baton/v1/home/stages/mini-1"] {
             assert_eq!(keyspace().parse_load(other), None);
         }

@@ -11,9 +11,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use schema::frame::{Frame, Hop, Slice};
+use schema::record::{GatewayLoad, LinkReport};
 use schema::{Keyspace, SequenceId};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Interval;
 use tracing::{Span, debug, debug_span, warn};
 
@@ -22,11 +23,12 @@ use super::event::{Event, Order, Purpose};
 use super::meter::{EventTimes, Meter};
 use super::scheduler::Scheduler;
 use crate::generate::{Failure, PipelineStatus, Rejection, Request, SequenceReport, TokenEvent};
-use crate::limits::GATEWAY_TICK;
+use crate::limits::{GATEWAY_TICK, REPORT_EVERY};
 use crate::link::{ClusterKey, Inbound, LinkError, Message};
+use crate::membership::report_gateway_load;
 use crate::route::{PeerAddresses, Route, RouteEvent};
 use crate::share::GatewayRegistration;
-use crate::store::{Committed, SharedStore, Txn};
+use crate::store::{Committed, LeaseId, SharedStore, Txn};
 use crate::view::ClusterView;
 
 /// A submitted request.
@@ -56,6 +58,7 @@ pub(super) struct Parts {
 /// The conductor, and the sockets, tasks and receivers around it.
 pub(super) struct Driver {
     store: SharedStore,
+    keyspace: Keyspace,
     /// This gateway's newest registration.
     registrations: watch::Receiver<Option<GatewayRegistration>>,
     conductor: Conductor,
@@ -73,6 +76,9 @@ pub(super) struct Driver {
     sequences: watch::Sender<Arc<[SequenceReport]>>,
     /// The connection to the first stage.
     route: Route,
+    links: LinksReport,
+    /// The write of them, which nothing waits for.
+    link_write: Option<JoinHandle<()>>,
     receivers: HashMap<SequenceId, TokenReceiver>,
     rate: Rate,
     meter: Meter,
@@ -91,6 +97,15 @@ struct TokenReceiver {
     events: mpsc::Sender<TokenEvent>,
     times: EventTimes,
     span: Span,
+}
+
+/// The addresses of the first stage as they were last written.
+#[derive(Default)]
+struct LinksReport {
+    /// The lease under which.
+    of: Option<LeaseId>,
+    links: Vec<LinkReport>,
+    at: Option<Instant>,
 }
 
 /// The rate of generated tokens, measured over periods of at least a second.
@@ -146,6 +161,7 @@ impl Driver {
         Self {
             store,
             registrations,
+            keyspace: keyspace.clone(),
             conductor: Conductor::new(keyspace, scheduler, view),
             views,
             inbound,
@@ -156,6 +172,8 @@ impl Driver {
             status,
             sequences,
             route: Route::redialling(key, peers),
+            links: LinksReport::default(),
+            link_write: None,
             receivers: HashMap::new(),
             rate: Rate { since: Instant::now(), tokens: 0, per_second: 0.0 },
             meter,
@@ -343,9 +361,32 @@ impl Driver {
             self.meter.cancelled(&receiver.times, now);
             self.dispatch(Event::Cancelled(id));
         }
+        self.report_links(now);
         self.dispatch(Event::Tick);
         self.sequences.send_replace(self.conductor.scheduler().reports(now).into());
         self.publish();
+    }
+
+    /// Writes what it finds of the first stage's addresses to the store, if that has changed, without waiting for it.
+    fn report_links(&mut self, now: Instant) {
+        let Some(own) = *self.registrations.borrow() else { return };
+        let links = self.route.links();
+        let known = LinksReport { of: Some(own.lease), links, at: Some(now) };
+        let is_early = self.links.at.is_some_and(|at| now.saturating_duration_since(at) < REPORT_EVERY);
+        if is_early || (known.of == self.links.of && known.links == self.links.links) {
+            return;
+        }
+        let load = GatewayLoad { links: known.links.clone() };
+        self.links = known;
+        let (store, txn) = (self.store.clone(), report_gateway_load(&self.keyspace, own.slot, &load, own.lease));
+        let write = async move {
+            if let Err(error) = store.commit(txn).await {
+                debug!(%error, "the links of this gateway were not written");
+            }
+        };
+        if let Some(earlier) = self.link_write.replace(tokio::spawn(write)) {
+            earlier.abort();
+        }
     }
 
     /// Sends the pipeline's status to the HTTP server if it has changed, and updates the metrics.

@@ -1,12 +1,12 @@
-//! The loads of stages: their recent work and use of resources. They change all the time and no decision needs them,
-//! so they lie under a prefix of their own that nobody watches: stages write them at a rate that falls with their
-//! number, and those who show them read them at intervals.
+//! The loads of stages and gateways: their recent work and use of resources. They change all the time and no decision
+//! needs them, so they lie under a prefix of their own that nobody watches: stages write them at a rate that falls with
+//! their number, and those who show them read them at intervals.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use schema::record::StageLoad;
+use schema::record::{GatewayLoad, StageLoad};
 use schema::{Key, Keyspace, StageName};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -16,8 +16,14 @@ use crate::limits::{LOADS_PER_SECOND_MAX, REPORT_EVERY};
 use crate::store::{Compare, LeaseId, SharedStore, Store, StoreError, Txn, Write};
 use crate::view::ClusterView;
 
-/// The loads of a cluster's stages, by stage.
-pub type Loads = BTreeMap<StageName, StageLoad>;
+/// The loads of a cluster's members.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Loads {
+    /// By stage.
+    pub stages: BTreeMap<StageName, StageLoad>,
+    /// By the gateway's slot.
+    pub gateways: BTreeMap<u32, GatewayLoad>,
+}
 
 /// The interval at which each of `stages` stages writes its load: so long that all together make at most
 /// [`LOADS_PER_SECOND_MAX`] writes a second.
@@ -35,14 +41,29 @@ pub(crate) fn report_load(keyspace: &Keyspace, name: &StageName, load: &StageLoa
     Txn { compares: vec![Compare::Present { key: record }], writes: vec![write] }
 }
 
-/// Reads the loads of a cluster's stages. Those that cannot be read are left out.
+/// Writes the load of the gateway in `slot` under its lease, provided the store has its record.
+pub(crate) fn report_gateway_load(keyspace: &Keyspace, slot: u32, load: &GatewayLoad, lease: LeaseId) -> Txn {
+    let record = keyspace.name(&Key::Gateway(slot));
+    let value = serde_json::to_vec(load).unwrap_or_default();
+    let write = Write::Put { key: keyspace.gateway_load_name(slot), value, lease: Some(lease) };
+    Txn { compares: vec![Compare::Present { key: record }], writes: vec![write] }
+}
+
+/// Reads the loads of a cluster's members. Those that cannot be read are left out.
 ///
 /// # Errors
 /// [`StoreError`] if the store does not answer.
 pub async fn read_loads(store: &dyn Store, keyspace: &Keyspace) -> Result<Loads, StoreError> {
     let snapshot = store.read(keyspace.load_prefix()).await?;
-    let load = |key: &str, value: &[u8]| Some((keyspace.parse_load(key)?, serde_json::from_slice(value).ok()?));
-    Ok(snapshot.entries.iter().filter_map(|entry| load(&entry.key, &entry.value)).collect())
+    let mut loads = Loads::default();
+    for entry in &snapshot.entries {
+        if let Some(slot) = keyspace.parse_gateway_load(&entry.key) {
+            loads.gateways.extend(serde_json::from_slice(&entry.value).ok().map(|load| (slot, load)));
+        } else if let Some(stage) = keyspace.parse_load(&entry.key) {
+            loads.stages.extend(serde_json::from_slice(&entry.value).ok().map(|load| (stage, load)));
+        }
+    }
+    Ok(loads)
 }
 
 /// Adds loads to views of the cluster, for those who show them. Dropping it ends the task that reads the loads.
@@ -104,9 +125,11 @@ impl Drop for LoadReader {
 
 #[cfg(test)]
 mod tests {
+    use schema::record::{LinkReport, LinkState, Share};
+
     use super::*;
     use crate::store::MemoryStore;
-    use crate::testing::{name, stage};
+    use crate::testing::{gateway, name, stage};
     use crate::view::Versioned;
 
     #[test]
@@ -124,7 +147,7 @@ mod tests {
         let load = StageLoad { tokens_total: 7, ..StageLoad::default() };
         let write = || store.commit(report_load(&keyspace, &name("a"), &load, lease.id()));
         write().await.unwrap();
-        assert!(read_loads(&*store, &keyspace).await.unwrap().is_empty(), "without a record");
+        assert_eq!(read_loads(&*store, &keyspace).await.unwrap(), Loads::default(), "without a record");
         let put = |key: String, value: &[u8]| Txn {
             compares: vec![],
             writes: vec![Write::Put { key, value: value.to_vec(), lease: None }],
@@ -133,15 +156,28 @@ mod tests {
         store.commit(put(keyspace.name(&Key::Stage(name("a"))), &record)).await.unwrap();
         store.commit(put(keyspace.load_name(&name("b")), b"{broken")).await.unwrap();
         write().await.unwrap();
-        assert_eq!(read_loads(&*store, &keyspace).await.unwrap(), [(name("a"), load.clone())].into());
+        let links = vec![LinkReport {
+            to: "tcp://a:1".to_owned(),
+            address: "tcp://10.0.0.1:1".to_owned(),
+            rtt_us: Some(90),
+            state: LinkState::Used,
+        }];
+        let of_gateway = GatewayLoad { links: links.clone() };
+        store.commit(put(keyspace.name(&Key::Gateway(3)), b"{}")).await.unwrap();
+        store.commit(report_gateway_load(&keyspace, 3, &of_gateway, lease.id())).await.unwrap();
+        let read = read_loads(&*store, &keyspace).await.unwrap();
+        let expected = Loads { stages: [(name("a"), load.clone())].into(), gateways: [(3, of_gateway)].into() };
+        assert_eq!(read, expected);
 
         let mut view = ClusterView::default();
         view.stages.insert(name("a"), Versioned { value: stage(1), mod_revision: 1 });
+        view.gateways.insert(3, Versioned { value: gateway("1", Share::EMPTY), mod_revision: 1 });
         let reader = LoadReader::start(store.clone(), keyspace, watch::channel(Arc::new(view.clone())).1);
         reader.loads.clone().changed().await.unwrap();
         let view = Arc::new(view);
         let shown = reader.add_to(view.clone());
         assert_eq!(shown.stages[&name("a")].value.load, load);
+        assert_eq!(shown.gateway_links, [(3, links)].into());
         assert!(Arc::ptr_eq(&shown, &reader.add_to(view)));
     }
 }

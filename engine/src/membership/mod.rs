@@ -15,6 +15,7 @@ pub use admission::{AdmissionError, OtherProtocol, admit};
 pub(crate) use evictions::Evictions;
 pub use key_mark::KeyMismatch;
 pub(crate) use key_mark::mark_to_write;
+pub(crate) use loads::report_gateway_load;
 pub use loads::{LoadReader, Loads, read_loads};
 pub(crate) use loads::{load_interval, report_load};
 pub use proof::mark_of;

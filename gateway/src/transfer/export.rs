@@ -43,7 +43,7 @@ enum Sorted {
 fn sort(keyspace: &Keyspace, entry: &Entry) -> Result<Sorted, String> {
     let value: Value = serde_json::from_slice(&entry.value).map_err(|error| format!("unreadable value: {error}"))?;
     let (key, lease) = (entry.key.clone(), entry.lease.map(|lease| lease.to_string()));
-    if keyspace.parse_load(&key).is_some() {
+    if keyspace.parse_load(&key).is_some() || keyspace.parse_gateway_load(&key).is_some() {
         return Ok(Sorted::OfMembers(MemberKey { key, lease, value }));
     }
     let parsed = keyspace.parse(&key).map_err(|error| error.to_string())?;

@@ -16,6 +16,14 @@ pub struct LinkReport {
     pub state: LinkState,
 }
 
+/// The recent work of a gateway: the value of a key beside the stages' loads.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GatewayLoad {
+    /// The addresses of the first stage, if that is on another machine, as the gateway finds them.
+    #[serde(default)]
+    pub links: Vec<LinkReport>,
+}
+
 /// The use of one address of a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -26,7 +26,7 @@ pub use gateway::GatewayRecord;
 pub use interface::{ADDRESSES_MAX, AdvertisedAddress, InterfaceKind, NetworkInterface};
 pub use kv::{KvRoom, KvType, KvTypeError};
 pub use kv_kinds::{KV_BLOCK_TOKENS, KvBlocks, KvKinds};
-pub use link::{LinkReport, LinkState};
+pub use link::{GatewayLoad, LinkReport, LinkState};
 pub use membership::{KeyMark, Proof};
 pub use model::{KvBytes, LayerCost, ModelRecord, ShardBytes};
 pub use pin::{Pin, PinStatus};

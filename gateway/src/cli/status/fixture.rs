@@ -1,5 +1,6 @@
 //! A cluster for tests, read from the text of its store.
 
+use engine::membership::Loads;
 use engine::store::{Entry, Revision};
 use engine::view::ClusterView;
 use schema::record::{
@@ -137,6 +138,7 @@ pub(in crate::cli) fn view(second: Option<ClaimState>, gateway: Option<&str>) ->
     let entry = |(key, value)| Entry { key, value, mod_revision: Revision(5), lease: None };
     let entries: Vec<_> = named.into_iter().map(entry).collect();
     let loads = [("left", stage("mini-1", 24.04)), ("right", stage("mini-2", 24.1)), ("spare", stage("mini-3", 0.0))];
-    let loads = loads.map(|(stage, record)| (name(stage), record.load)).into();
+    let stages = loads.map(|(stage, record)| (name(stage), record.load)).into();
+    let loads = Loads { stages, ..Loads::default() };
     ClusterView::new(&keyspace, None, 42, &entries).with_loads(&loads)
 }
