@@ -13,7 +13,7 @@ use super::limits::{CHUNK_BYTES, PART_BYTES_MAX, PARTS_MAX};
 /// Key-derivation context of a manifest's digest.
 const ROOT_CONTEXT: &str = "baton 2026-12 manifest of a model: fingerprint, length and chunks of each file";
 
-/// The hashes of a model's chunks, of [`CHUNK_BYTES`] each, the last of a file perhaps shorter.
+/// The hashes of a model's chunks, of `CHUNK_BYTES` bytes each, the last of a file perhaps shorter.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Written", into = "Written")]
 pub struct ChunkManifest {
