@@ -12,7 +12,7 @@ use crate::kernels::ThreadPool;
 use crate::memory;
 use crate::model::{ModelSpec, UnsupportedModel};
 use crate::shard::RunnerSetup;
-use crate::weights::{ModelFile, Residency};
+use crate::weights::{MappedShard, ModelFile, Residency};
 
 /// Loads shards of one model file onto the CPU.
 #[derive(Debug)]
@@ -64,12 +64,7 @@ impl Loader for CpuLoader {
     }
 
     fn load(&self, layers: LayerRange, room: KvRoom, budget_bytes: u64) -> Result<LoadedShard, LoadError> {
-        let needed_bytes = self.memory_bound(layers, room);
-        if needed_bytes > budget_bytes {
-            return Err(LoadError::OverBudget { layers, needed_bytes, budget_bytes });
-        }
-        self.file.check_unchanged().map_err(|error| LoadError::Failed(chain(&error)))?;
-        let shard = self.file.map(layers).map_err(|error| LoadError::Failed(chain(&error)))?;
+        let shard = map_within(&self.file, layers, self.memory_bound(layers, room), budget_bytes)?;
         shard.prefetch();
         let copied_bytes = shard.copied_bytes().saturating_add(CpuRunner::copied_bytes(&self.spec, layers));
         // The runner's own copies are beside the weights that it maps.
@@ -106,6 +101,20 @@ impl Loader for CpuLoader {
             ..memory::measure()
         }
     }
+}
+
+/// Maps `layers` of `file` on behalf of a loader: if what they need is within the budget, and the file is what it was.
+pub(crate) fn map_within(
+    file: &ModelFile,
+    layers: LayerRange,
+    needed_bytes: u64,
+    budget_bytes: u64,
+) -> Result<MappedShard, LoadError> {
+    if needed_bytes > budget_bytes {
+        return Err(LoadError::OverBudget { layers, needed_bytes, budget_bytes });
+    }
+    file.check_unchanged().map_err(|error| LoadError::Failed(chain(&error)))?;
+    file.map(layers).map_err(|error| LoadError::Failed(chain(&error)))
 }
 
 /// An error and its causes, joined into one line.

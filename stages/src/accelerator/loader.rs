@@ -9,7 +9,7 @@ use super::dense_model::DenseModel;
 use super::hardware::Hardware;
 use super::runner::CandleRunner;
 use super::support;
-use crate::loader::chain;
+use crate::loader::{chain, map_within};
 use crate::memory;
 use crate::model::{ModelSpec, UnsupportedModel};
 use crate::shard::RunnerSetup;
@@ -73,12 +73,7 @@ impl Loader for CandleLoader {
                 room.kv_type
             )));
         }
-        let needed_bytes = self.memory_bound(layers, room);
-        if needed_bytes > budget_bytes {
-            return Err(LoadError::OverBudget { layers, needed_bytes, budget_bytes });
-        }
-        self.file.check_unchanged().map_err(|error| LoadError::Failed(chain(&error)))?;
-        let shard = self.file.map(layers).map_err(|error| LoadError::Failed(chain(&error)))?;
+        let shard = map_within(&self.file, layers, self.memory_bound(layers, room), budget_bytes)?;
         let setup = RunnerSetup { spec: self.spec.clone(), shard, room };
         let runner = CandleRunner::new(setup, &self.hardware).map_err(|error| LoadError::Failed(chain(&error)))?;
         let kv_blocks = runner.kv_blocks();

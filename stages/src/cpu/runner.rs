@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use engine::runner::{KV_BLOCK_TOKENS, Output, Runner, RunnerError, Work};
 use schema::LayerRange;
-use schema::record::{KvBlocks, KvRoom, Speeds};
+use schema::record::{KvRoom, Speeds};
 
 use super::arena::{Arena, ArenaSizes, ROWS_MAX, kv_shape};
 use super::attention::QUERIES_MAX;
@@ -52,7 +52,7 @@ impl CpuRunner {
         let pool = spec.kv_kinds().pool(room.tokens);
         let own = spec.layers.get(layers.indices()).unwrap_or_default();
         let of_layer = |mixer: &Mixer| {
-            kv_shape(mixer, room.kv_type.into()).block_bytes().saturating_mul(blocks_of(mixer, pool).into())
+            kv_shape(mixer, room.kv_type.into()).block_bytes().saturating_mul(mixer.blocks(pool).into())
         };
         let copies = Self::copied_bytes(spec, layers);
         let kv = own.iter().map(|layer| of_layer(&layer.mixer)).fold(0, u64::saturating_add);
@@ -102,7 +102,7 @@ impl CpuRunner {
         let pool_blocks = spec.kv_kinds().pool(room.tokens);
         let layers = spec.layers[shard.layers().indices()]
             .iter()
-            .map(|layer| (kv_shape(&layer.mixer, number), blocks_of(&layer.mixer, pool_blocks) as usize));
+            .map(|layer| (kv_shape(&layer.mixer, number), layer.mixer.blocks(pool_blocks) as usize));
         let kv = KvCache::new(layers).map_err(|cause| SetupError::Memory { tokens: room.tokens, cause })?;
         let rows_at_once = spec.layers.iter().map(|layer| queries_of_row(&layer.mixer)).max();
         let rows_at_once = (QUERIES_MAX / rows_at_once.unwrap_or(1)).max(1);
@@ -256,11 +256,6 @@ fn ropes_of(spec: &ModelSpec, shard: &MappedShard, tokens: u32) -> Result<Vec<Ro
         ropes.push(rope.rope(name.zip(factors.as_deref()))?);
     }
     Ok(ropes)
-}
-
-/// Blocks that a layer has, in a pool.
-fn blocks_of(mixer: &Mixer, pool: KvBlocks) -> u32 {
-    if mixer.window_tokens() == 0 { pool.full } else { pool.window }
 }
 
 /// Query heads of one row that attend to the same keys.

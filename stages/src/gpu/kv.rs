@@ -3,7 +3,7 @@
 use schema::record::{KvBlocks, KvType};
 
 use super::device::{Gpu, GpuError};
-use crate::model::{AttentionSpec, Window};
+use crate::model::AttentionSpec;
 use crate::shard::TOKENS;
 
 /// One layer's keys and values.
@@ -28,7 +28,7 @@ impl<B> LayerKv<B> {
         pool: KvBlocks,
         gpu: &mut G,
     ) -> Result<Self, GpuError> {
-        let blocks = if attention.window == Window::All { pool.full } else { pool.window } as usize;
+        let blocks = attention.window.blocks(pool) as usize;
         let tokens = blocks.max(1) * TOKENS;
         let [keys, values] = [attention.key_width(), attention.value_width()].map(|width| width * tokens);
         Ok(match kv_type {

@@ -247,3 +247,8 @@ pub(super) fn read_numbers<B: DeviceBuffer>(buffer: &B, count: usize) -> Vec<u32
     buffer.read(0, &mut bytes);
     bytes.as_chunks::<4>().0.iter().map(|bytes| u32::from_le_bytes(*bytes)).collect()
 }
+
+/// The same as floats.
+pub(super) fn read_floats<B: DeviceBuffer>(buffer: &B, count: usize) -> Vec<f32> {
+    read_numbers(buffer, count).into_iter().map(f32::from_bits).collect()
+}

@@ -8,7 +8,7 @@ use super::bounds;
 use super::device::Adapter;
 use super::runner::GpuRunner;
 use super::support;
-use crate::loader::chain;
+use crate::loader::{chain, map_within};
 use crate::memory;
 use crate::model::{ModelSpec, UnsupportedModel};
 use crate::shard::RunnerSetup;
@@ -53,17 +53,11 @@ impl<A: Adapter + 'static> Loader for GpuLoader<A> {
     }
 
     fn load(&self, layers: LayerRange, room: KvRoom, budget_bytes: u64) -> Result<LoadedShard, LoadError> {
-        let needed_bytes = self.memory_bound(layers, room);
-        if needed_bytes > budget_bytes {
-            return Err(LoadError::OverBudget { layers, needed_bytes, budget_bytes });
-        }
-        let failed = |error: &dyn std::error::Error| LoadError::Failed(chain(error));
-        self.file.check_unchanged().map_err(|error| failed(&error))?;
-        let shard = self.file.map(layers).map_err(|error| failed(&error))?;
+        let shard = map_within(&self.file, layers, self.memory_bound(layers, room), budget_bytes)?;
         let weights_bytes = shard.bytes();
         let setup = RunnerSetup { spec: self.spec.clone(), shard, room };
-        let gpu = self.adapter.open().map_err(|error| failed(&error))?;
-        let runner = GpuRunner::compared(setup, gpu).map_err(|error| failed(&error))?;
+        let gpu = self.adapter.open().map_err(|error| LoadError::Failed(chain(&error)))?;
+        let runner = GpuRunner::compared(setup, gpu).map_err(|error| LoadError::Failed(chain(&error)))?;
         let kv_blocks = runner.kv_blocks();
         Ok(LoadedShard { runner: Box::new(runner), weights_bytes, copied_bytes: 0, kv_blocks })
     }

@@ -8,7 +8,7 @@ use super::choice_rule::ChoiceRule;
 use super::device::{DeviceBuffer, Gpu, GpuError};
 use super::inputs::{TileInputs, write};
 use super::kv::LayerKv;
-use super::layer::{Product, Step, read_numbers};
+use super::layer::{Product, Step, read_floats, read_numbers};
 use super::limits::{ROWS_MAX, SPLIT_TOKENS};
 use super::scratch::Scratch;
 use super::support;
@@ -201,8 +201,10 @@ impl<G: Gpu> GpuRunner<G> {
         self.gpu.finish().map_err(device)?;
         check_finite(&read_numbers(&self.scratch.unusable, rows))?;
         match into {
-            Outcome::Activations(values) => values.extend(floats(&self.scratch.stream, rows * hidden)),
-            Outcome::Logits(all) => all.extend(floats(&self.scratch.logits, logit_rows.len() * self.spec.vocabulary)),
+            Outcome::Activations(values) => values.extend(read_floats(&self.scratch.stream, rows * hidden)),
+            Outcome::Logits(all) => {
+                all.extend(read_floats(&self.scratch.logits, logit_rows.len() * self.spec.vocabulary))
+            }
             Outcome::Results(results) => {
                 self.choose(slices, &logit_rows, &mut results.chosen)?;
                 if !state_rows.is_empty() {
@@ -292,7 +294,7 @@ impl<G: Gpu> GpuRunner<G> {
         let Some(OutputHead { norm, .. }) = &weights.output_head else { return Err(no_output_head()) };
         step.norm(&step.scratch.logit_rows, rows_at.len(), norm, epsilon).map_err(device)?;
         self.gpu.finish().map_err(device)?;
-        let values = floats(&self.scratch.normed, rows_at.len() * hidden);
+        let values = read_floats(&self.scratch.normed, rows_at.len() * hidden);
         for (row, values) in rows_at.iter().zip(values.chunks_exact(hidden)) {
             let row = &self.tile.rows[*row as usize];
             into.push(hidden_state(&slices[row.slice], row, values.to_vec())?);
@@ -319,10 +321,6 @@ fn ropes(spec: &ModelSpec, shard: &MappedShard, tokens_max: u32) -> Result<Vec<R
         ropes.push(rope.rope(name.zip(factors.as_deref()))?);
     }
     Ok(ropes)
-}
-
-fn floats<B: DeviceBuffer>(buffer: &B, count: usize) -> Vec<f32> {
-    read_numbers(buffer, count).into_iter().map(f32::from_bits).collect()
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it is given to `map_err`")]

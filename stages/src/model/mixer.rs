@@ -1,6 +1,6 @@
 //! The part of a layer that combines positions.
 
-use schema::record::KvType;
+use schema::record::{KvBlocks, KvType};
 
 use super::error::UnsupportedModel;
 use super::tensors::Presence;
@@ -140,6 +140,14 @@ impl Mixer {
         }
     }
 
+    /// Blocks of keys and values that such a layer has in `pool`.
+    pub fn blocks(&self, pool: KvBlocks) -> u32 {
+        match self {
+            Self::Attention(attention) => attention.window.blocks(pool),
+            Self::Latent(_) => pool.full,
+        }
+    }
+
     /// Checks that keys and values can be stored as `kv_type`.
     ///
     /// # Errors
@@ -175,6 +183,14 @@ impl Window {
         match self {
             Self::All | Self::Text => u32::MAX,
             Self::Last(tokens) | Self::Chunk(tokens) => tokens,
+        }
+    }
+
+    /// Blocks of keys and values that a layer with this window has in `pool`.
+    pub fn blocks(self, pool: KvBlocks) -> u32 {
+        match self {
+            Self::All | Self::Text => pool.full,
+            Self::Last(_) | Self::Chunk(_) => pool.window,
         }
     }
 }

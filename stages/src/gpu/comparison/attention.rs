@@ -5,12 +5,13 @@ use schema::SequenceId;
 use schema::frame::Slice;
 use schema::record::KvType;
 
-use super::{Random, differs, is_close, read_floats, write_floats};
+use super::{Random, differs, is_close, write_floats};
 use crate::gpu::device::{Gpu, GpuError};
 use crate::gpu::kernel::Kernel;
+use crate::gpu::layer::read_floats;
 use crate::gpu::limits::{ROWS_MAX, SPLIT_TOKENS};
 use crate::gpu::runner::GpuRunner;
-use crate::model::{AttentionSpec, Rope, RopeStyle, Window};
+use crate::model::{AttentionSpec, Rope, RopeStyle};
 use crate::shard::TOKENS;
 
 /// Tokens of the sequence: one split, and a part of the next.
@@ -42,7 +43,7 @@ impl<G: Gpu> GpuRunner<G> {
         let norms = [&layer.query_norm, &layer.key_norm];
         let norms = norms.map(|norm| norm.as_ref().map(|norm| read_floats(norm, attention.key)));
         let epsilon = f64::from(layer.epsilon);
-        let blocks = self.blocks_of(attention.window).min(SEQUENCE_TOKENS / TOKENS);
+        let blocks = (attention.window.blocks(self.pool()) as usize).min(SEQUENCE_TOKENS / TOKENS);
         if blocks == 0 {
             return Ok(());
         }
@@ -157,15 +158,5 @@ impl Reference<'_> {
             }
         }
         values
-    }
-}
-
-// === impl GpuRunner ===
-
-impl<G: Gpu> GpuRunner<G> {
-    /// Blocks that layers with this window have.
-    fn blocks_of(&self, window: Window) -> usize {
-        let pool = self.pool();
-        (if window == Window::All { pool.full } else { pool.window }) as usize
     }
 }

@@ -8,7 +8,6 @@ mod products;
 
 use super::device::{DeviceBuffer, Gpu, GpuError};
 use super::kernel::Kernel;
-use super::layer::read_numbers;
 use super::runner::GpuRunner;
 use super::weights::Sample;
 
@@ -63,11 +62,6 @@ fn differs(kernel: Kernel, place: &str, found: f32, expected: f64) -> GpuError {
 /// True if a result is within `bound` of the processor's. A result that is not a number never is.
 fn is_close(found: f32, expected: f64, bound: f64) -> bool {
     (f64::from(found) - expected).abs() <= bound
-}
-
-/// The first numbers of a buffer.
-fn read_floats<B: DeviceBuffer>(buffer: &B, count: usize) -> Vec<f32> {
-    read_numbers(buffer, count).into_iter().map(f32::from_bits).collect()
 }
 
 /// Writes numbers to the start of a buffer.

@@ -1,9 +1,9 @@
 //! Norms, and the search for values that are not finite.
 
-use super::{Random, differs, is_close, read_floats, write_floats};
+use super::{Random, differs, is_close, write_floats};
 use crate::gpu::device::{Gpu, GpuError};
 use crate::gpu::kernel::Kernel;
-use crate::gpu::layer::read_numbers;
+use crate::gpu::layer::{read_floats, read_numbers};
 use crate::gpu::runner::GpuRunner;
 
 const ROWS: usize = 4;

@@ -1,9 +1,9 @@
 //! Products and gated networks.
 
-use super::{Random, differs, is_close, read_floats, write_floats};
+use super::{Random, differs, is_close, write_floats};
 use crate::gpu::device::{Gpu, GpuError};
 use crate::gpu::kernel::{Kernel, RowsAtOnce};
-use crate::gpu::layer::Product;
+use crate::gpu::layer::{Product, read_floats};
 use crate::gpu::runner::GpuRunner;
 use crate::gpu::weights::Sample;
 use crate::kernels::dequantise_row;
