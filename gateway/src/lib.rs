@@ -17,6 +17,7 @@ pub mod layers;
 pub mod logs;
 mod merge_patch;
 pub mod models;
+mod new_file;
 mod placement_plan;
 pub mod run;
 pub mod running;

@@ -1,17 +1,17 @@
 //! `baton store`: writes a cluster's keys into a file, and brings them into another store.
 
 use std::fs::File;
-use std::io::{self, ErrorKind, Read, Write as _};
+use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use engine::store::EtcdStore;
 use schema::Keyspace;
-use tempfile::NamedTempFile;
 
 use super::arguments::ClientArguments;
 use super::exit::{CliError, Exit};
 use super::output;
+use crate::new_file;
 use crate::settings::{ClusterOptions, ClusterSettings};
 use crate::transfer::limits::DOCUMENT_BYTES_MAX;
 use crate::transfer::{ClusterDocument, export, import};
@@ -118,14 +118,14 @@ fn exported(document: &ClusterDocument, file: &Path) -> String {
 /// Writes a file that only its user can read, whole or not at all. One that is there stays.
 fn write_new(path: &Path, text: &str) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = NamedTempFile::new_in(folder)?;
-    file.write_all(text.as_bytes())?;
-    file.as_file().sync_all()?;
-    file.persist_noclobber(path).map(drop).map_err(|error| match error.error.kind() {
-        ErrorKind::AlreadyExists => {
-            io::Error::new(ErrorKind::AlreadyExists, "it is there already: expected a new file, or - for the output")
+    new_file::written(folder, text.as_bytes())?.persist_noclobber(path).map(drop).map_err(|error| {
+        match error.error.kind() {
+            ErrorKind::AlreadyExists => io::Error::new(
+                ErrorKind::AlreadyExists,
+                "it is there already: expected a new file, or - for the output",
+            ),
+            _ => error.error,
         }
-        _ => error.error,
     })
 }
 

@@ -1,7 +1,6 @@
 //! The reasons for which layers are not fetched.
 
 use std::io;
-use std::path::PathBuf;
 
 use super::protocol::LayerRefusal;
 use crate::models::ModelError;
@@ -75,18 +74,7 @@ pub enum LayersError {
         #[source]
         cause: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// A file of this machine cannot be used.
-    #[error("cannot {doing} {path}", path = path.display())]
-    Io {
-        /// The deed.
-        doing: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// The system's reason.
-        #[source]
-        cause: io::Error,
-    },
-    /// The cache cannot be used, or has no room.
+    /// The cache or a file in it cannot be used, or there is no room.
     #[error(transparent)]
     Cache(#[from] ModelError),
     /// Nothing came for a long time.

@@ -16,9 +16,10 @@ use super::byte_ranges::ByteRanges;
 use super::client::LayerClient;
 use super::error::{LayersError, WrongChunk};
 use super::folder::PartialModel;
-use super::limits::{CHUNK_BYTES, CHUNKS_AT_ONCE, HEADER_BYTES_MAX, OPEN_TRIES, RETRY_PAUSE, SAVE_BYTES, STALL_MAX};
+use super::limits::{CHUNK_BYTES, CHUNKS_AT_ONCE, OPEN_TRIES, RETRY_PAUSE, SAVE_BYTES, STALL_MAX};
 use super::manifest::ChunkManifest;
 use crate::error_chain::chain;
+use crate::models::limits::GGUF_HEADER_BYTES_MAX;
 use crate::models::{Cache, Console, Progress, check_space};
 
 /// The value of a progress that there is none of.
@@ -110,7 +111,7 @@ impl LayerFetch {
     /// True if all of `needed` is here.
     ///
     /// # Errors
-    /// [`LayersError::Io`] if the map cannot be read.
+    /// [`LayersError::Cache`] if the map cannot be read.
     pub fn has(&self, needed: &[Vec<Range<u64>>]) -> Result<bool, LayersError> {
         Ok(missing(&self.model.map()?, needed).iter().all(Vec::is_empty))
     }
@@ -162,8 +163,7 @@ impl LayerFetch {
         let mut map = self.model.map()?;
         for (part, file_bytes) in self.manifest.part_bytes().enumerate() {
             let here = map[part].missing(&(0..file_bytes)).first().map_or(file_bytes, |missing| missing.start);
-            let here = self.model.read(part, 0..here.min(HEADER_BYTES_MAX))?;
-            if matches!(Extent::of(&here, file_bytes), Ok(Extent::Whole(_))) {
+            if self.has_header(part, here, file_bytes)? {
                 continue;
             }
             let header = self.header(part, file_bytes)?;
@@ -173,13 +173,25 @@ impl LayerFetch {
         self.model.save(map)
     }
 
+    /// True if the first `here` bytes of a file, which are on this machine, hold its header. Reads little more than that.
+    fn has_header(&self, part: usize, here: u64, file_bytes: u64) -> Result<bool, LayersError> {
+        let here = here.min(GGUF_HEADER_BYTES_MAX);
+        let mut length = here.min(CHUNK_BYTES);
+        loop {
+            match Extent::of(&self.model.read(part, 0..length)?, file_bytes) {
+                Ok(Extent::Needs(needed)) if needed <= here => length = needed.max(2 * length).min(here),
+                found => return Ok(matches!(found, Ok(Extent::Whole(_)))),
+            }
+        }
+    }
+
     /// The header of a file, by chunks from its start until it is whole.
     fn header(&self, part: usize, file_bytes: u64) -> Result<Vec<u8>, LayersError> {
         let unusable = |cause| LayersError::Header { part: part + 1, cause };
         let mut bytes = Vec::new();
         loop {
             let next = bytes.len() as u64 / CHUNK_BYTES;
-            if next * CHUNK_BYTES >= file_bytes.min(HEADER_BYTES_MAX) {
+            if next * CHUNK_BYTES >= file_bytes.min(GGUF_HEADER_BYTES_MAX) {
                 return Err(unusable(format!("longer than {} bytes", bytes.len()).into()));
             }
             bytes.extend(self.chunks(part, &(next..next + 1))?);
@@ -297,8 +309,7 @@ fn at(start: u64, range: &Range<u64>) -> Range<usize> {
 }
 
 fn lock_name(fingerprint: &Fingerprint) -> String {
-    let name: String = fingerprint.0.chars().filter(char::is_ascii_alphanumeric).take(16).collect();
-    format!("layers-{name}")
+    format!("layers-{}", PartialModel::name(fingerprint))
 }
 
 #[cfg(test)]

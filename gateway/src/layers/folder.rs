@@ -4,21 +4,21 @@
 //! map names no byte that is not there.
 
 use std::fs::{self, File};
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Read};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use schema::Fingerprint;
 use serde::{Deserialize, Serialize};
-use tempfile::NamedTempFile;
 use tracing::warn;
 
 use super::byte_ranges::ByteRanges;
 use super::error::LayersError;
 use super::limits::MAP_BYTES_MAX;
 use super::manifest::ChunkManifest;
-use crate::models::Cache;
+use crate::models::{Cache, ModelError, part_name};
+use crate::new_file;
 
 /// The name of the map.
 const MAP: &str = "map.json";
@@ -47,7 +47,7 @@ impl PartialModel {
     /// is removed.
     ///
     /// # Errors
-    /// [`LayersError::Io`] if a file cannot be made.
+    /// [`LayersError::Cache`] if a file cannot be made.
     pub fn open(cache: &Cache, manifest: &ChunkManifest) -> Result<Self, LayersError> {
         let folder = Self::folder(cache, manifest.fingerprint());
         let root = manifest.root();
@@ -76,9 +76,12 @@ impl PartialModel {
 
     /// The folder of the model with `fingerprint`.
     fn folder(cache: &Cache, fingerprint: &Fingerprint) -> PathBuf {
-        // A record of the store names it, so it is not a path.
-        let name: String = fingerprint.0.chars().filter(char::is_ascii_alphanumeric).take(64).collect();
-        cache.layers_folder().join(name)
+        cache.layers_folder().join(Self::name(fingerprint))
+    }
+
+    /// The name of the model with `fingerprint` on this machine. A record of the store names it, so it is not a path.
+    pub(super) fn name(fingerprint: &Fingerprint) -> String {
+        fingerprint.0.chars().filter(char::is_ascii_alphanumeric).take(64).collect()
     }
 
     /// The path of its first file.
@@ -124,16 +127,14 @@ impl PartialModel {
         let failed = |cause| io("write", &path, cause);
         let map = Map { root: self.root.clone(), parts };
         let text = serde_json::to_vec(&map).map_err(|error| failed(error.into()))?;
-        let mut file = NamedTempFile::new_in(&self.folder).map_err(failed)?;
-        file.write_all(&text).and_then(|()| file.as_file().sync_all()).map_err(failed)?;
-        file.persist(&path).map_err(|error| failed(error.error))?;
+        new_file::written(&self.folder, &text).map_err(failed)?.persist(&path).map_err(|error| failed(error.error))?;
         Ok(())
     }
 }
 
 /// The name of file `index` of `count`: a split model's files are found by theirs.
 fn file_name(index: usize, count: usize) -> String {
-    if count == 1 { "model.gguf".to_owned() } else { format!("model-{:05}-of-{count:05}.gguf", index + 1) }
+    if count == 1 { "model.gguf".to_owned() } else { part_name("model", index as u32 + 1, count as u32) }
 }
 
 /// The map in a folder. `None` if there is none, or none that can be used.
@@ -150,5 +151,5 @@ fn read_map(folder: &Path) -> Result<Option<Map>, LayersError> {
 }
 
 fn io(doing: &'static str, path: &Path, cause: std::io::Error) -> LayersError {
-    LayersError::Io { doing, path: path.to_owned(), cause }
+    ModelError::io(doing, path, cause).into()
 }

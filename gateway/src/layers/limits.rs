@@ -6,11 +6,6 @@ use std::time::Duration;
 pub(super) const CHUNK_BYTES: u64 = 1 << 20;
 /// Chunks that are asked for at once, so that a round trip costs little beside the bytes.
 pub(super) const CHUNKS_AT_ONCE: u64 = 8;
-/// Most files of a model, and the longest file, as in `stages` and `models`: eight times the largest known model.
-pub(super) const PARTS_MAX: usize = 1024;
-pub(super) const PART_BYTES_MAX: u64 = 16 << 40;
-/// Longest header of a GGUF file, in bytes: ten times that of the largest known vocabularies.
-pub(super) const HEADER_BYTES_MAX: u64 = 128 << 20;
 
 /// Longest head of a message, in bytes: a fingerprint or a sentence.
 pub(super) const HEAD_BYTES_MAX: u32 = 4 << 10;

@@ -8,7 +8,8 @@ use schema::Fingerprint;
 use serde::{Deserialize, Serialize};
 use stages::weights::ModelFile;
 
-use super::limits::{CHUNK_BYTES, PART_BYTES_MAX, PARTS_MAX};
+use super::limits::CHUNK_BYTES;
+use crate::models::limits::{FILE_BYTES_MAX, FILES_MAX};
 
 /// Key-derivation context of a manifest's digest.
 const ROOT_CONTEXT: &str = "baton 2026-12 manifest of a model: fingerprint, length and chunks of each file";
@@ -126,8 +127,8 @@ impl TryFrom<Written> for ChunkManifest {
         if chunk_bytes != CHUNK_BYTES {
             return Err(format!("chunk_bytes is {chunk_bytes}: expected {CHUNK_BYTES}"));
         }
-        if parts.is_empty() || parts.len() > PARTS_MAX {
-            return Err(format!("{} files: expected 1 to {PARTS_MAX}", parts.len()));
+        if parts.is_empty() || parts.len() > FILES_MAX {
+            return Err(format!("{} files: expected 1 to {FILES_MAX}", parts.len()));
         }
         let parts = parts.into_iter().map(PartChunks::try_from).collect::<Result<_, _>>()?;
         Ok(Self { fingerprint, parts })
@@ -138,8 +139,8 @@ impl TryFrom<WrittenPart> for PartChunks {
     type Error = String;
 
     fn try_from(WrittenPart { bytes, chunks }: WrittenPart) -> Result<Self, String> {
-        if bytes == 0 || bytes > PART_BYTES_MAX {
-            return Err(format!("a file of {bytes} bytes: expected 1 to {PART_BYTES_MAX}"));
+        if bytes == 0 || bytes > FILE_BYTES_MAX {
+            return Err(format!("a file of {bytes} bytes: expected 1 to {FILE_BYTES_MAX}"));
         }
         let characters = 2 * blake3::OUT_LEN;
         let hashes = chunks.as_bytes().chunks(characters).map(blake3::Hash::from_hex).collect::<Result<Vec<_>, _>>();

@@ -50,9 +50,14 @@ pub(super) fn choose(files: &[String], quant: Option<&str>) -> Option<Choice> {
 /// All parts of the model that `file` is a part of: itself, unless its name is that of a part.
 pub(super) fn parts(file: &str) -> Vec<String> {
     match part_of(file) {
-        Some((name, count)) => (1..=count).map(|part| format!("{name}-{part:05}-of-{count:05}.gguf")).collect(),
+        Some((name, count)) => (1..=count).map(|part| part_name(name, part, count)).collect(),
         None => vec![file.to_owned()],
     }
+}
+
+/// The name of part `part`, from 1, of the model `name` in `count` files.
+pub(crate) fn part_name(name: &str, part: u32, count: u32) -> String {
+    format!("{name}-{part:05}-of-{count:05}.gguf")
 }
 
 /// The name of a file without its ending and the number of its part.

@@ -13,6 +13,8 @@ mod file_url;
 mod hub;
 #[cfg(feature = "hub")]
 mod hub_reader;
+#[cfg(any(feature = "hub", feature = "tls"))]
+pub(crate) mod limits;
 #[cfg(not(feature = "hub"))]
 mod no_remote_header;
 mod ollama;
@@ -45,7 +47,7 @@ pub use progress::{Console, Progress, Silent};
 pub use remote_header::RemoteHeader;
 pub use source::{HubFile, HubRepository, Source};
 #[cfg(feature = "tls")]
-pub(crate) use space::check as check_space;
+pub(crate) use {choice::part_name, space::check as check_space};
 
 /// Path of `model`: a catalogue name, the path of a `.gguf` file or of a folder, `hf:OWNER/REPO[:QUANT]` or
 /// `hf:OWNER/REPO/FILE.gguf`, `http(s)://HOST/PATH/NAME.gguf`, `ollama:NAME[:TAG]`, or the default

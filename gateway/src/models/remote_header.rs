@@ -19,6 +19,7 @@ use super::choice::{self, Choice};
 use super::error::ModelError;
 use super::file_url::FileUrl;
 use super::hub_reader::{HubReader, RemoteFile};
+use super::limits::{FILE_BYTES_MAX, FILES_MAX, GGUF_HEADER_BYTES_MAX};
 use super::source::{HubFile, HubRepository};
 use super::{origin, repository};
 
@@ -27,14 +28,8 @@ const FIRST_BYTES: u64 = 64 << 10;
 /// Maximum number of bytes by which the part that is read grows beyond what is known to be needed: so many bytes of
 /// weights may come along with the end of a header.
 const STEP_BYTES_MAX: u64 = 4 << 20;
-/// Longest header of a GGUF file, in bytes: ten times that of the largest known vocabularies.
-const GGUF_HEADER_BYTES_MAX: u64 = 128 << 20;
-/// Longest file, in bytes: as long as a file may be on usual file systems, and eight times the largest known model.
-const FILE_BYTES_MAX: u64 = 16 << 40;
 /// Longest configuration, in bytes.
 const CONFIG_BYTES_MAX: u64 = 4 << 20;
-/// Maximum number of files of a model.
-const FILES_MAX: usize = 1024;
 /// Headers that are fetched at the same time.
 const AT_ONCE: usize = 8;
 /// Names of a folder's files.

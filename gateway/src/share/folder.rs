@@ -2,14 +2,14 @@
 //! carries the store. All of it is readable by its user only.
 
 use std::fs::{DirBuilder, File};
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use schema::ClusterName;
-use tempfile::NamedTempFile;
 
 use super::limits::FILE_BYTES_MAX;
+use crate::new_file;
 
 /// A cluster's folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,9 +92,7 @@ impl ClusterFolder {
     pub(super) fn write(&self, name: &str, text: &str) -> Result<(), FolderError> {
         let path = self.path(name);
         let failed = |cause| FolderError::Io { doing: "write", path: path.clone(), cause };
-        // Temporary files are made with mode 600.
-        let mut file = NamedTempFile::new_in(&self.0).map_err(failed)?;
-        file.write_all(text.as_bytes()).and_then(|()| file.as_file().sync_all()).map_err(failed)?;
+        let file = new_file::written(&self.0, text.as_bytes()).map_err(failed)?;
         file.persist(&path).map_err(|error| failed(error.error))?;
         Ok(())
     }
@@ -111,9 +109,7 @@ impl ClusterFolder {
         let path = self.path(name);
         let failed = |cause| FolderError::Io { doing: "write", path: path.clone(), cause };
         let text = make()?;
-        let mut file = NamedTempFile::new_in(&self.0).map_err(failed)?;
-        file.write_all(text.as_bytes()).and_then(|()| file.as_file().sync_all()).map_err(failed)?;
-        match file.persist_noclobber(&path) {
+        match new_file::written(&self.0, text.as_bytes()).map_err(failed)?.persist_noclobber(&path) {
             Ok(_) => Ok(text),
             Err(error) if error.error.kind() == ErrorKind::AlreadyExists => {
                 self.read(name)?.ok_or_else(|| failed(ErrorKind::NotFound.into()))

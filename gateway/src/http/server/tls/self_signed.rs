@@ -2,7 +2,7 @@
 //! pin it; the certificate is made again with the same key before it ends, or for a new name that the operator gives.
 
 use std::fs::{self, DirBuilder};
-use std::io::{ErrorKind, Write};
+use std::io::ErrorKind;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -22,6 +22,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use super::pair::{self, cannot};
 use super::provider;
 use crate::http::server::tls_source::{TlsError, TlsFiles, TlsNames};
+use crate::new_file;
 
 /// Names that mean this machine on every machine.
 const LOOPBACK_NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
@@ -87,10 +88,7 @@ fn read_key(path: &Path) -> Result<Option<KeyPair>, TlsError> {
 
 /// A file in `folder` that only its owner can read, with `text` in it.
 fn temporary(folder: &Path, text: &str) -> Result<NamedTempFile, TlsError> {
-    let failed = |cause| cannot("write in", folder, cause);
-    let mut file = NamedTempFile::new_in(folder).map_err(failed)?;
-    file.write_all(text.as_bytes()).and_then(|()| file.as_file().sync_all()).map_err(failed)?;
-    Ok(file)
+    new_file::written(folder, text.as_bytes()).map_err(|cause| cannot("write in", folder, cause))
 }
 
 /// The names that clients use. Those that the system reports are not among them, because a certificate that changes
