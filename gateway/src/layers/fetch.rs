@@ -173,7 +173,8 @@ impl LayerFetch {
         self.model.save(map)
     }
 
-    /// True if the first `here` bytes of a file, which are on this machine, hold its header. Reads little more than that.
+    /// True if the first `here` bytes of a file, which are on this machine, hold its header.
+    /// Reads little more than the header.
     fn has_header(&self, part: usize, here: u64, file_bytes: u64) -> Result<bool, LayersError> {
         let here = here.min(GGUF_HEADER_BYTES_MAX);
         let mut length = here.min(CHUNK_BYTES);

@@ -203,7 +203,7 @@ impl<G: Gpu> GpuRunner<G> {
         match into {
             Outcome::Activations(values) => values.extend(read_floats(&self.scratch.stream, rows * hidden)),
             Outcome::Logits(all) => {
-                all.extend(read_floats(&self.scratch.logits, logit_rows.len() * self.spec.vocabulary))
+                all.extend(read_floats(&self.scratch.logits, logit_rows.len() * self.spec.vocabulary));
             }
             Outcome::Results(results) => {
                 self.choose(slices, &logit_rows, &mut results.chosen)?;
