@@ -79,6 +79,15 @@ pub trait Gpu {
     /// # Errors
     /// [`GpuError::Kernel`] names the kernel that failed.
     fn finish(&mut self) -> Result<(), GpuError>;
+
+    /// Tells of the first write or read of a buffer that failed since the last call. Where the host shares the memory,
+    /// none does.
+    ///
+    /// # Errors
+    /// [`GpuError::Unavailable`] with the driver's reason.
+    fn check_transfers(&mut self) -> Result<(), GpuError> {
+        Ok(())
+    }
 }
 
 /// A buffer that holds some of the mapped pages.
@@ -120,7 +129,8 @@ pub fn view_ranges(bytes: usize, view_bytes_max: usize, page_bytes: usize) -> Ve
     ranges
 }
 
-/// Memory that the host shares with a device.
+/// Memory that the host shares with a device, or that it copies from and to: [`Gpu::check_transfers`] tells whether a
+/// copy failed.
 pub trait DeviceBuffer: Clone + Send {
     /// Writes `bytes` from byte `offset` on.
     ///

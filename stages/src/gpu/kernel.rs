@@ -58,6 +58,14 @@ impl Kernel {
         })
     }
 
+    /// The format of the weights that it multiplies. `None` for a kernel that multiplies none.
+    pub fn format(self) -> Option<Format> {
+        match self {
+            Self::Product(format, _) | Self::Gated(format, _) => Some(format),
+            _ => None,
+        }
+    }
+
     /// Threads of a group.
     pub fn threads(self) -> u32 {
         match self {

@@ -42,6 +42,10 @@ impl<G> Recorder<G> {
 impl<G: Gpu> Gpu for Recorder<G> {
     type Buffer = G::Buffer;
 
+    fn scoped<T>(step: impl FnOnce() -> T) -> T {
+        G::scoped(step)
+    }
+
     fn map(&mut self, pages: &Arc<Mapping>) -> Result<Vec<PagesView<G::Buffer>>, GpuError> {
         self.records.mapped_bytes += pages.bytes().len();
         self.device.map(pages)
@@ -61,5 +65,9 @@ impl<G: Gpu> Gpu for Recorder<G> {
     fn finish(&mut self) -> Result<(), GpuError> {
         self.records.submissions += 1;
         self.device.finish()
+    }
+
+    fn check_transfers(&mut self) -> Result<(), GpuError> {
+        self.device.check_transfers()
     }
 }

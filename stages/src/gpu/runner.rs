@@ -60,7 +60,10 @@ impl<G: Gpu> GpuRunner<G> {
     /// As [`Self::new`]; [`GpuError::Kernel`] inside names a kernel that computes wrongly.
     pub fn compared(setup: RunnerSetup, gpu: G) -> Result<Self, SetupError> {
         let (mut runner, samples) = Self::prepare(setup, gpu)?;
-        G::scoped(|| runner.compare(&samples))?;
+        let compared = G::scoped(|| runner.compare(&samples));
+        // A copy that failed explains a result that differs.
+        runner.gpu.check_transfers()?;
+        compared?;
         Ok(runner)
     }
 
@@ -212,7 +215,7 @@ impl<G: Gpu> GpuRunner<G> {
                 }
             }
         }
-        Ok(())
+        self.gpu.check_transfers().map_err(device)
     }
 
     /// A step of the tile's launches.

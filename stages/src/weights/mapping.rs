@@ -149,7 +149,7 @@ fn page_range(bytes: &[u8]) -> Range<usize> {
 }
 
 /// Bytes in a page of memory.
-pub(super) fn page_bytes() -> usize {
+pub(crate) fn page_bytes() -> usize {
     const FALLBACK: usize = 4096;
     // SAFETY: sysconf reads a constant of the system and has no preconditions.
     let bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };

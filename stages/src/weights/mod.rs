@@ -27,6 +27,8 @@ pub use file::ModelFile;
 pub use guard::{EXIT_CODE_WEIGHTS_LOST, guard_against_truncation};
 pub use mapping::Mapping;
 pub(crate) use mapping::major_faults;
+#[cfg(all(feature = "metal", target_os = "macos"))]
+pub(crate) use mapping::page_bytes;
 pub use record::NotALanguageModel;
 pub use resident::Residency;
 pub use shard::{MapError, MappedShard};
