@@ -7,10 +7,21 @@
 
 mod allocator;
 mod damage;
+#[path = "../http_api/double.rs"]
+#[allow(dead_code, reason = "the tests of the HTTP server use more of it")]
+mod double;
+mod export;
+mod http_head;
+#[cfg(feature = "tls")]
+mod layers;
+#[cfg(feature = "tls")]
+mod liar;
 mod link;
 #[path = "../http_api/fuzz/mutator.rs"]
 mod mutator;
 mod records;
+#[cfg(feature = "tls")]
+mod sharing;
 mod store;
 mod targets;
 
@@ -209,4 +220,50 @@ fn a_peer_with_the_key_says_anything_and_others_are_served() {
 #[test]
 fn a_client_of_the_embedded_store_sends_anything_and_others_are_served() {
     fuzz(store::store);
+}
+
+#[test]
+fn an_exported_cluster_is_read_or_refused() {
+    fuzz(export::export);
+}
+
+#[cfg(feature = "tls")]
+#[test]
+fn a_strangers_announcement_is_read_or_dropped() {
+    fuzz(sharing::announced);
+}
+
+#[cfg(feature = "tls")]
+#[test]
+fn a_stranger_says_anything_at_the_shared_port_and_others_join() {
+    fuzz(sharing::join_port);
+}
+
+#[cfg(feature = "tls")]
+#[test]
+fn the_answer_to_a_machine_that_joins_is_taken_or_refused() {
+    fuzz(sharing::join_reply);
+}
+
+#[cfg(feature = "tls")]
+#[test]
+fn a_manifest_of_chunks_is_read_or_refused() {
+    fuzz(layers::manifest);
+}
+
+#[cfg(feature = "tls")]
+#[test]
+fn a_member_asks_for_any_layers_and_others_are_served() {
+    fuzz(layers::layers_port);
+}
+
+#[cfg(feature = "tls")]
+#[test]
+fn the_answer_to_a_machine_that_fetches_layers_is_taken_or_refused() {
+    fuzz(layers::layers_reply);
+}
+
+#[test]
+fn a_client_sends_anything_for_a_request_and_others_are_answered() {
+    fuzz(http_head::http_head);
 }

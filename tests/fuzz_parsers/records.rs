@@ -14,7 +14,7 @@ use crate::targets::Target;
 const DOCUMENT: &str = include_str!("../../etc/keys.md");
 
 /// The keys of [`DOCUMENT`] and their values, and those of the cluster's other stage, of which it has no example.
-fn examples() -> Vec<Value> {
+pub(crate) fn examples() -> Vec<Value> {
     let blocks = DOCUMENT.split("```key\n").skip(1).filter_map(|block| block.split("\n```").next());
     let pairs: Vec<(&str, &str)> = blocks.filter_map(|block| block.split_once('\n')).collect();
     let other = |(key, value): &(&str, &str)| {

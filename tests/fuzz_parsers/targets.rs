@@ -67,7 +67,7 @@ fn model(path: &Path) -> Result<String, String> {
 }
 
 /// The two parts of a small model of the Llama family.
-fn parts() -> [Vec<u8>; 2] {
+pub(crate) fn parts() -> [Vec<u8>; 2] {
     let place = |file: GgufWriter, number: u32| {
         let file = file.metadata("split.no", number).metadata("split.count", 2_u32);
         file.metadata("split.tensors.count", 21_i32)

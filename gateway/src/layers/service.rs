@@ -102,6 +102,8 @@ impl LayerService {
                 Ok(Body::Manifest(manifest))
             }
             LayerRequest::Bytes { part, start, bytes } => {
+                // First, because what is paced is time that all others wait, too.
+                check_range(file, part, start, bytes)?;
                 let wait =
                     self.pace.lock().unwrap_or_else(PoisonError::into_inner).take(bytes, self.rate(), Instant::now());
                 sleep(wait).await;
@@ -130,9 +132,6 @@ impl LayerService {
 
     #[expect(clippy::disallowed_methods, reason = "reads a file; no forward pass")]
     async fn read(&self, file: &ModelFile, part: usize, start: u64, bytes: u64) -> Result<Vec<u8>, LayerRefusal> {
-        if bytes == 0 || bytes > CHUNKS_AT_ONCE * CHUNK_BYTES {
-            return Err(LayerRefusal::Range);
-        }
         let file = file.clone();
         let reading = tokio::task::spawn_blocking(move || {
             file.check_unchanged().map_err(|error| LayerRefusal::Read(error.to_string()))?;
@@ -146,6 +145,14 @@ impl LayerService {
         });
         reading.await.unwrap_or_else(|error| Err(LayerRefusal::Read(error.to_string())))
     }
+}
+
+/// Checks that file `part` has the bytes, and that they are no more than may be asked for at once.
+fn check_range(file: &ModelFile, part: usize, start: u64, bytes: u64) -> Result<(), LayerRefusal> {
+    let part = file.files().nth(part).ok_or(LayerRefusal::Range)?;
+    let length = part.metadata().map_err(|error| LayerRefusal::Read(error.to_string()))?.len();
+    let is_there = start.checked_add(bytes).is_some_and(|end| end <= length);
+    if is_there && (1..=CHUNKS_AT_ONCE * CHUNK_BYTES).contains(&bytes) { Ok(()) } else { Err(LayerRefusal::Range) }
 }
 
 // === impl Body ===

@@ -206,6 +206,8 @@ async fn connect(address: &str) -> Result<(TcpStream, IpAddr), JoinError> {
     let failed = |cause| JoinError::Connect { address: address.to_owned(), cause };
     let connecting = timeout(CONNECT_WAIT_MAX, TcpStream::connect(address)).await;
     let tcp = connecting.map_err(|_| failed(io::ErrorKind::TimedOut.into()))?.map_err(failed)?;
+    // The end of a request must not wait until the request is acknowledged.
+    let _ = tcp.set_nodelay(true);
     let own: SocketAddr = tcp.local_addr().map_err(failed)?;
     Ok((tcp, own.ip().to_canonical()))
 }

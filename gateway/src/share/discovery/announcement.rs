@@ -55,7 +55,7 @@ impl Announcement {
     }
 
     /// Reads a stranger's announcement. `None` if a part is missing, too long, or anything else than it should be.
-    pub(super) fn read<'a>(
+    pub fn read<'a>(
         port: u16,
         addresses: impl IntoIterator<Item = IpAddr>,
         property: impl Fn(&str) -> Option<&'a [u8]>,
