@@ -1,7 +1,9 @@
 //! Decides the next action of a stage from the cluster it sees. Pure: the same view gives the same action on every
 //! stage. So the first stage commits it and the others find it done.
 
-use schema::record::{Placement, Shard, StageRecord};
+use std::sync::Arc;
+
+use schema::record::{ModelRecord, Placement, Shard, StageRecord};
 use schema::{ClaimId, Key, StageName};
 
 use crate::planner::{NoPlan, PinStatusWrite, PlanError, Proposal};
@@ -67,6 +69,17 @@ pub enum Stability {
 
 /// The next action of stage `me`, given how long the view has been stable.
 pub fn decide(view: &ClusterView, me: &StageName, stability: Stability) -> Action {
+    decide_by(view, me, stability, |model, speed_moves| Arc::new(Proposal::new(view, model, speed_moves)))
+}
+
+/// The same, with the proposal that `propose` makes of the view and its model if it is needed. It is told if a move for
+/// speed alone is due.
+pub(crate) fn decide_by(
+    view: &ClusterView,
+    me: &StageName,
+    stability: Stability,
+    propose: impl FnOnce(&ModelRecord, bool) -> Arc<Proposal>,
+) -> Action {
     let Some(model) = view.model.as_ref().map(|model| &model.value) else { return Action::Wait(Waiting::Model) };
     if !view.stages.contains_key(me) {
         return Action::Wait(Waiting::Registration);
@@ -75,7 +88,8 @@ pub fn decide(view: &ClusterView, me: &StageName, stability: Stability) -> Actio
     if current.is_none() && view.stages.len() < model.stages_min as usize {
         return Action::Wait(Waiting::Stages { found: view.stages.len(), expected: model.stages_min });
     }
-    let Proposal { shards, status_writes, .. } = Proposal::new(view, model, stability >= Stability::Standing);
+    let proposal = propose(model, stability >= Stability::Standing);
+    let Proposal { shards, status_writes, .. } = &*proposal;
     // The status of a pin is written once the placement shows it. Until then the old status tells which layers are to
     // be given back.
     let settled_action = |status_writes: Vec<PinStatusWrite>| match follow(view, me) {
@@ -87,12 +101,12 @@ pub fn decide(view: &ClusterView, me: &StageName, stability: Stability) -> Actio
         // Claims of the old placement stay: the stages go on serving by them. So do the statuses of pins that this
         // placement obeys and that are gone: the next plan gives their layers back.
         Err(error) => {
-            let writes = status_writes.into_iter().filter(|write| !write.erases_obeyed(view)).collect();
-            return nothing_or(settled_action(writes), Waiting::Memory(error));
+            let writes = status_writes.iter().filter(|write| !write.erases_obeyed(view)).cloned().collect();
+            return nothing_or(settled_action(writes), Waiting::Memory(error.clone()));
         }
     };
-    if current.is_some_and(|current| current.value.shards() == shards) {
-        return settled_action(status_writes);
+    if current.is_some_and(|current| current.value.shards() == &shards[..]) {
+        return settled_action(status_writes.clone());
     }
     // If the operator asked for a number of stages and all of them are live, there is no need to wait for more.
     let complete = current.is_none() && model.stages_min > 1;
@@ -103,11 +117,11 @@ pub fn decide(view: &ClusterView, me: &StageName, stability: Stability) -> Actio
     let placed = current.map(|current| current.value.generation());
     let claimed = view.claims.keys().map(|id| id.generation);
     let generation = placed.into_iter().chain(claimed).max().unwrap_or_default().next();
-    match Placement::new(generation, shards) {
+    match Placement::new(generation, shards.clone()) {
         Ok(placement) => {
             let replacing =
                 current.map(|current| current.mod_revision).or_else(|| view.unusable_revision(&Key::Placement));
-            Action::Propose { placement, replacing, status_writes }
+            Action::Propose { placement, replacing, status_writes: status_writes.clone() }
         }
         Err(_) => Action::Nothing, // The planner's ranges are contiguous, as its proptest checks.
     }
@@ -115,10 +129,14 @@ pub fn decide(view: &ClusterView, me: &StageName, stability: Stability) -> Actio
 
 /// True if two views lead to the same decisions. They may differ in the load that stages report every few seconds.
 pub fn same_decision(one: &ClusterView, other: &ClusterView) -> bool {
-    let what_counts = |view: &ClusterView| -> Vec<_> {
-        let stages = view.stages.iter();
-        let counts = |stage: &StageRecord| (stage.memory_budget_bytes, stage.speed.clone(), stage.leaving);
-        stages.map(|(name, stage)| (name.clone(), counts(&stage.value))).collect()
+    let counts = |stage: &StageRecord| (stage.memory_budget_bytes, stage.leaving);
+    let is_same_stage =
+        |one: &StageRecord, other: &StageRecord| counts(one) == counts(other) && one.speed == other.speed;
+    let same_stages = |one: &ClusterView, other: &ClusterView| {
+        let mut pairs = one.stages.iter().zip(&other.stages);
+        one.stages.len() == other.stages.len()
+            && pairs
+                .all(|((name, one), (other_name, other))| name == other_name && is_same_stage(&one.value, &other.value))
     };
     let same = |one: &ClusterView, other: &ClusterView| {
         (&one.model, &one.placement, &one.claims) == (&other.model, &other.placement, &other.claims)
@@ -126,7 +144,7 @@ pub fn same_decision(one: &ClusterView, other: &ClusterView) -> bool {
             && (&one.pins, &one.unreadable_pins, &one.pin_statuses)
                 == (&other.pins, &other.unreadable_pins, &other.pin_statuses)
     };
-    same(one, other) && what_counts(one) == what_counts(other)
+    same(one, other) && same_stages(one, other)
 }
 
 // === impl Waiting ===

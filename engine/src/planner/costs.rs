@@ -1,10 +1,15 @@
 //! Costs of ranges of a model's layers: memory is the same on every stage, time depends on the stage. Both come from
 //! prefix sums over the layers.
 
+use std::sync::Arc;
+
 use schema::LayerRange;
 use schema::record::ModelRecord;
 
 use super::rates::Rates;
+
+/// Rates that are looked for among those that have times already.
+const RATES_KNOWN_MAX: usize = 64;
 
 /// Memory of ranges of layers.
 #[derive(Debug)]
@@ -54,6 +59,24 @@ impl Times {
             own.saturating_add(head)
         });
         Self { before: sums(times) }
+    }
+
+    /// The times of stages with each of these rates. Equal rates share theirs: measured speeds are compared so coarsely
+    /// that a thousand stages have a few rates.
+    pub(super) fn of_each(model: &ModelRecord, rates: &[Rates], rows: u64) -> Vec<Arc<Self>> {
+        let mut known: Vec<(&Rates, Arc<Self>)> = Vec::new();
+        let times = rates.iter().map(|rates| match known.iter().find(|(found, _)| *found == rates) {
+            Some((_, times)) => times.clone(),
+            None => {
+                let times = Arc::new(Self::new(model, rates, rows));
+                // More are made anew: to look for them would take as long.
+                if known.len() < RATES_KNOWN_MAX {
+                    known.push((rates, times.clone()));
+                }
+                times
+            }
+        });
+        times.collect()
     }
 
     /// The time of layers `start..end`, in picoseconds.

@@ -6,6 +6,9 @@
 //! as the cost of a range, the best end of a later start is no earlier. So the most even division is found by halving
 //! instead of by trying all pairs.
 
+use std::rc::Rc;
+use std::sync::Arc;
+
 use schema::LayerRange;
 
 use super::costs::{Costs, Times};
@@ -13,7 +16,7 @@ use super::costs::{Costs, Times};
 /// A stage that is free to take any range.
 #[derive(Debug)]
 pub(super) struct FreeStage {
-    pub(super) times: Times,
+    pub(super) times: Arc<Times>,
     pub(super) budget_bytes: u64,
 }
 
@@ -45,6 +48,15 @@ struct StartOptions {
     start: usize,
     first_end: usize,
     last_end: usize,
+}
+
+// === impl FreeStage ===
+
+impl FreeStage {
+    /// True if the other one has the same times, as equal rates do, and the same budget.
+    fn is_like(&self, other: &Self) -> bool {
+        self.budget_bytes == other.budget_bytes && Arc::ptr_eq(&self.times, &other.times)
+    }
 }
 
 // === impl FreeLayers ===
@@ -87,9 +99,15 @@ impl<'a> FreeLayers<'a> {
 
     /// The layer that `free_stages` reach if none takes longer than `most_ps`.
     fn progress(&self, free_stages: &[FreeStage], most_ps: u64) -> usize {
-        free_stages.iter().fold(self.next_free_start[0], |start, free_stage| {
-            self.next_free_start[self.reach(free_stage, start, most_ps)]
-        })
+        let (mut start, layers) = (self.next_free_start[0], self.costs.layers());
+        for free_stage in free_stages {
+            // Stages behind the last layer have nothing to take.
+            if start == layers {
+                break;
+            }
+            start = self.next_free_start[self.reach(free_stage, start, most_ps)];
+        }
+        start
     }
 
     /// The first layer that is left if stages with these budgets take as many as memory allows, one after the other.
@@ -123,13 +141,20 @@ impl<'a> FreeLayers<'a> {
     /// The most even division (the least sum of squared times) in which no free stage takes longer than `most_ps`.
     ///
     /// Works from the last free stage to the first. On a tie the earlier free stage works, so that a surplus one is the
-    /// last. Takes free stages × layers × log(layers) steps.
+    /// last. Takes free stages × layers × log(layers) steps; of equal stages in a row, those that change nothing more
+    /// take none.
     pub(super) fn most_even(&self, free_stages: &[FreeStage], most_ps: u64) -> Option<Vec<Option<LayerRange>>> {
         let layers = self.costs.layers();
         let mut after: CostFrom = vec![None; layers + 1];
         after[layers] = Some(0);
-        let mut ends = Vec::with_capacity(free_stages.len());
+        let mut ends: Vec<Rc<[usize]>> = Vec::with_capacity(free_stages.len());
+        // The stage behind that changed no cost: one that is equal to it finds the same ends.
+        let mut idle: Option<&FreeStage> = None;
         for free_stage in free_stages.iter().rev() {
+            if let Some(same) = ends.last().filter(|_| idle.is_some_and(|idle| idle.is_like(free_stage))) {
+                ends.push(same.clone());
+                continue;
+            }
             // The stages behind can begin at any layer after one at which they can begin. So from `open` on, every end
             // leads to the end of all layers.
             let open = (0..layers).find(|end| after[self.next_free_start[*end]].is_some()).unwrap_or(layers);
@@ -146,7 +171,8 @@ impl<'a> FreeLayers<'a> {
             let mut best_ends = BestEnds { free_stage, after: &after, ends: ends_of_idle, costs: after.clone() };
             best_ends.find(self, &starts, 0, layers);
             let BestEnds { ends: chosen, costs, .. } = best_ends;
-            ends.push(chosen);
+            ends.push(chosen.into());
+            idle = Some(free_stage).filter(|_| costs == after);
             after = costs;
         }
         after[self.next_free_start[0]]?;

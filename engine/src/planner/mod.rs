@@ -17,11 +17,13 @@ mod machines;
 mod no_plan;
 mod pins;
 mod proposal;
+mod proposals;
 mod rates;
 mod remedies;
 mod standby;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use schema::record::{ModelRecord, Shard, Speeds, StageRecord};
 use schema::{LayerRange, StageName};
@@ -33,10 +35,10 @@ pub use link_cost::{interval_ps, plan_with_links};
 pub use no_plan::{NoPlan, UnusableStage};
 pub use pins::PinStatusWrite;
 pub use proposal::Proposal;
+pub(crate) use proposals::Proposals;
 pub use rates::ROWS;
 use rates::Rates;
 pub use remedies::Remedies;
-pub use standby::standby_ranges;
 
 /// Gain in time, in hundredths, that is needed to move running layers while no stage has come or gone. If one of two
 /// equal machines was busy while it measured, one may seem half as fast again as the other, which promises a fifth. And
@@ -100,10 +102,11 @@ pub fn times_ps(model: &ModelRecord, candidates: &[Candidate], shards: &[Shard],
     let unknown = Speeds::new();
     let rates = rates::rates(model, candidates.iter().map(|stage| &stage.speed).chain([&unknown]));
     let places: BTreeMap<_, _> = candidates.iter().zip(0..).map(|(stage, at)| (&stage.name, at)).collect();
+    let times = Times::of_each(model, &rates, rows);
     let time = |shard: &Shard| {
         let at = places.get(&shard.stage).copied().unwrap_or(candidates.len());
         let end = shard.layers.end().min(model.layers);
-        Times::new(model, &rates[at], rows).of(shard.layers.start().min(end) as usize, end as usize)
+        times[at].of(shard.layers.start().min(end) as usize, end as usize)
     };
     shards.iter().map(time).collect()
 }
@@ -118,7 +121,8 @@ pub fn improves(
     current: &[Shard],
     speed_moves: bool,
 ) -> bool {
-    let holds = |stage: &Candidate| current.iter().any(|shard| shard.stage == stage.name);
+    let holders: BTreeSet<_> = current.iter().map(|shard| &shard.stage).collect();
+    let holds = |stage: &Candidate| holders.contains(&stage.name);
     let measured = |stage: &Candidate| has_measured(model, &stage.speed);
     let known = speed_moves && candidates.iter().filter(|stage| holds(stage)).all(measured);
     let gain_percent = match (wanted.len() > current.len(), known) {
@@ -144,13 +148,15 @@ pub fn in_order<'a>(
     let stages: Vec<_> = stages.collect();
     let records = stages.iter().map(|(_, record)| *record);
     let (speeds, share_one_machine) = (machines::speeds(records.clone()), machines::share_one_machine(records));
-    let is_vacant = |place: &usize| stages.iter().all(|(name, _)| **name != current[*place].stage);
-    let mut vacant = (0..current.len()).filter(is_vacant);
+    let live: BTreeSet<_> = stages.iter().map(|(name, _)| *name).collect();
+    let mut vacant = (0..current.len()).filter(|place| !live.contains(&current[*place].stage));
+    // From the last, because the first place of a stage counts.
+    let places: BTreeMap<_, _> = (0..current.len()).rev().map(|place| (&current[place].stage, place)).collect();
     let mut placed: Vec<_> = stages
         .iter()
         .zip(speeds)
         .map(|((name, record), speed)| {
-            let own = current.iter().position(|shard| shard.stage == **name);
+            let own = places.get(name).copied();
             let place = own.or_else(|| vacant.next()).unwrap_or(current.len());
             let candidate = Candidate {
                 name: (*name).clone(),
@@ -210,10 +216,10 @@ fn budgets(candidates: &[Candidate]) -> impl Iterator<Item = u64> {
 /// The candidates without fixed layers, with their times and budgets.
 fn free_stages<'a>(model: &ModelRecord, candidates: &'a [Candidate]) -> (Vec<&'a Candidate>, Vec<FreeStage>) {
     let rates = rates::rates(model, candidates.iter().map(|stage| &stage.speed));
-    let free = candidates.iter().zip(rates).filter(|(stage, _)| stage.fixed.is_none());
-    let free_stage = |(stage, rates): (&'a Candidate, Rates)| {
-        (stage, FreeStage { times: Times::new(model, &rates, ROWS), budget_bytes: stage.budget_bytes })
-    };
+    let times = Times::of_each(model, &rates, ROWS);
+    let free = candidates.iter().zip(times).filter(|(stage, _)| stage.fixed.is_none());
+    let free_stage =
+        |(stage, times): (&'a Candidate, Arc<Times>)| (stage, FreeStage { times, budget_bytes: stage.budget_bytes });
     free.map(free_stage).unzip()
 }
 

@@ -1,6 +1,6 @@
 //! The placement that a cluster should have next: the plan by the pins, if it is worth moving layers for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use schema::StageName;
 use schema::record::{ModelRecord, PinStatus, Shard};
@@ -42,13 +42,14 @@ impl Proposal {
 
 /// True if `shards` hold every layer, on stages that may have them.
 fn obeys(model: &ModelRecord, candidates: &[Candidate], shards: &[Shard]) -> bool {
-    let holds = |stage: &Candidate, shard: &Shard| {
-        stage.name == shard.stage
-            && stage.fixed.is_none_or(|fixed| fixed == shard.layers)
+    let by_name: BTreeMap<_, _> = candidates.iter().map(|stage| (&stage.name, stage)).collect();
+    let holders: BTreeSet<_> = shards.iter().map(|shard| &shard.stage).collect();
+    let may_hold = |stage: &Candidate, shard: &Shard| {
+        stage.fixed.is_none_or(|fixed| fixed == shard.layers)
             && model.shard_bytes(shard.layers).memory_bound() <= stage.budget_bytes
     };
-    let allowed = |shard: &Shard| candidates.iter().any(|stage| holds(stage, shard));
-    let has_layers = |stage: &Candidate| shards.iter().any(|shard| shard.stage == stage.name);
+    let allowed = |shard: &Shard| by_name.get(&shard.stage).is_some_and(|stage| may_hold(stage, shard));
+    let has_layers = |stage: &Candidate| holders.contains(&stage.name);
     shards.last().is_some_and(|last| last.layers.end() == model.layers)
         && shards.iter().all(allowed)
         && candidates.iter().filter(|stage| stage.fixed.is_some()).all(has_layers)

@@ -1,6 +1,6 @@
 //! The layers that a stage without layers should have in memory: those it would get if another stage were lost. Pure.
 
-use schema::record::ModelRecord;
+use schema::record::{ModelRecord, Shard};
 use schema::{LayerRange, StageName};
 
 use super::Proposal;
@@ -9,14 +9,23 @@ use crate::view::ClusterView;
 /// Losses that are considered: each takes a plan, and more ranges than this are more than a stage can hold.
 const LOSSES_MAX: usize = 8;
 
-/// The ranges that stage `me` would get, the likeliest first.
-pub fn standby_ranges(view: &ClusterView, model: &ModelRecord, me: &StageName) -> Vec<LayerRange> {
+/// The plans after each of the losses that are considered, of one stage with layers. The same for every stage.
+pub(super) fn plans_after_losses(view: &ClusterView, model: &ModelRecord) -> Vec<Vec<Shard>> {
     let current = view.placement.as_ref().map(|placement| placement.value.shards()).unwrap_or_default();
-    let mut ranges: Vec<(LayerRange, usize)> = Vec::new();
-    for lost in current.iter().take(LOSSES_MAX) {
-        let mut left = view.clone();
-        left.stages.remove(&lost.stage);
+    let mut left = view.clone();
+    let plan = |lost: &Shard| {
+        let gone = left.stages.remove_entry(&lost.stage);
         let shards = Proposal::new(&left, model, false).shards.unwrap_or_default();
+        left.stages.extend(gone);
+        shards
+    };
+    current.iter().take(LOSSES_MAX).map(plan).collect()
+}
+
+/// The ranges that stage `me` would get by these plans, the likeliest first.
+pub(super) fn standby_ranges(plans: &[Vec<Shard>], me: &StageName) -> Vec<LayerRange> {
+    let mut ranges: Vec<(LayerRange, usize)> = Vec::new();
+    for shards in plans {
         let Some(range) = shards.iter().find(|shard| shard.stage == *me).map(|shard| shard.layers) else { continue };
         match ranges.iter_mut().find(|(known, _)| *known == range) {
             Some((_, times)) => *times += 1,
@@ -52,6 +61,7 @@ mod tests {
         // By name it would come first, and all stages would have to move.
         view.stages.insert(name("0"), versioned(stage(1000)));
         let range = |start, end| LayerRange::new(start, end).unwrap();
-        assert_eq!(standby_ranges(&view, &model, &name("0")), [range(0, 2), range(2, 4)]);
+        let plans = plans_after_losses(&view, &model);
+        assert_eq!(standby_ranges(&plans, &name("0")), [range(0, 2), range(2, 4)]);
     }
 }

@@ -23,6 +23,7 @@ use super::thread::Thread;
 use super::time::{MS, Moment, SECOND, duration, micros};
 use crate::limits::{GATEWAYS_MAX, SETTLE_LEFT, STORE_RETRY};
 use crate::link::UnreachableKind;
+use crate::planner::Proposals;
 use crate::route::RouteEvent;
 use crate::runner::Loader;
 use crate::stage::compute::ComputeOrder;
@@ -103,6 +104,7 @@ impl StageProcess {
             secret: env.store.secret().cloned(),
             record,
             memory_bound: Box::new(move |layers, room| bound.memory_bound(layers, room)),
+            proposals: Proposals::default(),
         };
         let member = Member::new(setup, view, env.instant());
         env.schedule(0, process, ProcessEvent::Joins);

@@ -29,6 +29,7 @@ use crate::decide::{Action, Waiting, same_decision};
 use crate::limits::DRAIN_MAX;
 use crate::link::{ClusterKey, Unreachable};
 use crate::membership::{Evictions, Quarantine};
+use crate::planner::Proposals;
 use crate::route::RouteEvent;
 use crate::store::LeaseId;
 use crate::view::ClusterView;
@@ -40,6 +41,7 @@ pub(crate) struct Member {
     secret: Option<ClusterKey>,
     record: StageRecord,
     memory_bound: MemoryBound,
+    proposals: Proposals,
     /// The lease under which its record is stored.
     lease: Option<LeaseId>,
     view: Arc<ClusterView>,
@@ -82,13 +84,14 @@ pub(crate) struct Member {
 impl Member {
     /// A stage that holds nothing yet.
     pub(crate) fn new(setup: MemberSetup, view: Arc<ClusterView>, now: Instant) -> Self {
-        let MemberSetup { keyspace, name, secret, record, memory_bound } = setup;
+        let MemberSetup { keyspace, name, secret, record, memory_bound, proposals } = setup;
         Self {
             keyspace,
             name,
             secret,
             record,
             memory_bound,
+            proposals,
             lease: None,
             view,
             stability: StabilityTracker::new(now),

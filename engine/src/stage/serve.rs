@@ -23,6 +23,7 @@ use super::{Ending, StageError, StageSettings};
 use crate::limits::{SETTLE_LEFT, STORE_LOOK_MAX};
 use crate::link::{AdvertisedAddresses, Inbound, LinkError, Message};
 use crate::membership::{KeyMismatch, mark_to_write, read_view};
+use crate::planner::Proposals;
 use crate::route::{PeerAddresses, Route, RouteEvent};
 use crate::runner::Loader;
 use crate::store::{Committed, LeaseGrant, LeaseId, SharedStore, StoreError, Txn};
@@ -96,6 +97,7 @@ impl Stage {
             secret: settings.key.clone(),
             record,
             memory_bound: Box::new(move |layers, room| loader.memory_bound(layers, room)),
+            proposals: Proposals::default(),
         };
         Ok(Self {
             member: Member::new(setup, view, Instant::now()),

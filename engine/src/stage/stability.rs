@@ -32,8 +32,8 @@ impl StabilityTracker {
 
     /// Follows a new view.
     pub(super) fn follow(&mut self, view: &ClusterView, now: Instant) {
-        let names: BTreeSet<_> = view.staying().map(|(name, _)| name.clone()).collect();
-        if names != self.names {
+        if !view.staying().map(|(name, _)| name).eq(&self.names) {
+            let names: BTreeSet<_> = view.staying().map(|(name, _)| name.clone()).collect();
             self.settle = if names.is_subset(&self.names) { SETTLE_LEFT } else { SETTLE };
             (self.names, self.since) = (names, now);
         }

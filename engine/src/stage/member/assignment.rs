@@ -10,7 +10,7 @@ use tracing::{info, warn};
 use super::Member;
 use super::event::{Order, Purpose};
 use crate::membership::{ClaimSeen, claim, delete_claims, update_claim};
-use crate::planner::{Proposal, standby_ranges};
+use crate::planner::Proposal;
 use crate::runner::LoadError;
 use crate::stage::done::Loaded;
 use crate::stage::held::{Held, Phase};
@@ -88,7 +88,7 @@ impl Member {
         if known || self.newest().is_some() || self.record.leaving || !self.view.is_ready() {
             return None;
         }
-        let ranges = standby_ranges(&self.view, &self.view.model.as_ref()?.value, &self.name);
+        let ranges = self.proposals.standby_ranges(&self.view, &self.view.model.as_ref()?.value, &self.name);
         let read = self.standby.replace(Standby { ranges: ranges.clone(), since });
         if ranges.is_empty() || read.is_some_and(|read| read.ranges == ranges) {
             return None;

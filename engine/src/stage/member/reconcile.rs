@@ -9,7 +9,7 @@ use tracing::{debug, info, warn};
 
 use super::Member;
 use super::event::{Order, Purpose};
-use crate::decide::{Action, Stability, Waiting, decide};
+use crate::decide::{Action, Stability, Waiting, decide_by};
 use crate::limits::{LOAD_REFRESH, REPORT_EVERY, STORE_RETRY};
 use crate::link::UnreachableKind;
 use crate::membership::{
@@ -155,7 +155,10 @@ impl Member {
         if let Some(decided) = self.decided.as_ref().filter(|decided| decided.stability == stability) {
             return decided.action.clone();
         }
-        let action = decide(&self.view, &self.name, stability);
+        let proposals = &self.proposals;
+        let action = decide_by(&self.view, &self.name, stability, |model, speed_moves| {
+            proposals.of(&self.view, model, speed_moves)
+        });
         self.log_waiting(&action);
         self.decided = Some(Decided { stability, action: action.clone() });
         action

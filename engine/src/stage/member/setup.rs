@@ -4,6 +4,7 @@ use schema::record::{KvRoom, StageRecord};
 use schema::{Keyspace, LayerRange, StageName};
 
 use crate::link::ClusterKey;
+use crate::planner::Proposals;
 
 /// Computes the most memory that a shard with room for keys and values can take, in bytes.
 pub(crate) type MemoryBound = Box<dyn Fn(LayerRange, KvRoom) -> u64 + Send>;
@@ -17,4 +18,6 @@ pub(crate) struct MemberSetup {
     /// The stage's record, with the endpoint at which it takes frames.
     pub(crate) record: StageRecord,
     pub(crate) memory_bound: MemoryBound,
+    /// The planner.
+    pub(crate) proposals: Proposals,
 }

@@ -7,6 +7,7 @@ use super::*;
 use crate::decide::{Action, Stability, decide};
 use crate::limits::{STORE_RETRY, UPSTREAM_SILENCE_MAX};
 use crate::link::{Message, UnreachableKind};
+use crate::planner::Proposals;
 use crate::stage::done::Loaded;
 use crate::store::{Committed, Revision, StoreError, Write};
 use crate::testing::{self, gateway, model, name, stage};
@@ -42,7 +43,8 @@ fn claim_of(view: &ClusterView, state: ClaimState) -> ClaimRecord {
 fn member(view: ClusterView, now: Instant) -> Member {
     let keyspace = Keyspace::new(&"test".parse().unwrap());
     let memory_bound = Box::new(|_, _| 0);
-    let setup = MemberSetup { keyspace, name: name("a"), secret: None, record: stage(1000), memory_bound };
+    let proposals = Proposals::default();
+    let setup = MemberSetup { keyspace, name: name("a"), secret: None, record: stage(1000), memory_bound, proposals };
     Member::new(setup, Arc::new(view), now)
 }
 
