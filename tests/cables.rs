@@ -160,6 +160,25 @@ impl Cables {
         println!("{what} (shown after {took:?}):\n{}", table.join("\n"));
     }
 
+    /// Waits until the throughput of both cables is shown. It is that of the interface for none of them.
+    fn measures(&self) {
+        let mut shown = Vec::new();
+        let measured = || {
+            let (status, _) = self.status();
+            let links = status["links"].as_array().cloned().unwrap_or_default();
+            let least = |addresses: [&str; 2]| {
+                let is_of = |link: &&Value| addresses.iter().any(|end| link["address"].as_str().unwrap().contains(end));
+                let found = links.iter().filter(is_of);
+                found.map(|link| link["measured_megabits_per_second"].as_u64()).min().flatten()
+            };
+            shown = vec![least(FAST), least(SLOW)];
+            shown.iter().all(Option::is_some)
+        };
+        wait_for("throughputs are measured", SHOWN_MAX, measured);
+        println!("Mbit/s of the fast and of the slow cable: {shown:?}");
+        assert!(shown[0] > shown[1], "{shown:?}");
+    }
+
     /// A seeded stream. `at_token` is called when token [`CUT_AT`] has come.
     fn stream(&self, at_token: impl FnOnce()) -> Stream {
         let body = json!({
@@ -236,6 +255,7 @@ fn frames_take_the_fast_cable_and_lose_nothing_when_it_is_cut_and_comes_back() {
     println!("serving after {took:?}, though the addresses in the records are dead");
 
     let undisturbed = cables.stream(|| {});
+    cables.measures();
     cables.shows("undisturbed", "used", "spare");
 
     let cut = cables.stream(|| cables.cut(true));

@@ -187,7 +187,13 @@ fn advertised(endpoint: &str, name: &str, kind: InterfaceKind) -> AdvertisedAddr
 }
 
 fn link(address: &str, rtt_us: Option<u32>, state: LinkState) -> LinkReport {
-    LinkReport { to: "tcp://mini-1.local:41870".to_owned(), address: address.to_owned(), rtt_us, state }
+    LinkReport {
+        to: "tcp://mini-1.local:41870".to_owned(),
+        address: address.to_owned(),
+        rtt_us,
+        megabits_per_second: None,
+        state,
+    }
 }
 
 fn keyspace() -> Keyspace {

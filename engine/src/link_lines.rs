@@ -21,6 +21,8 @@ pub struct LinkLine {
     pub address: String,
     /// The round trip, in microseconds, as the sender measured it.
     pub rtt_us: Option<u32>,
+    /// The throughput in Mbit/s, as the sender measured it.
+    pub measured_megabits_per_second: Option<u32>,
     /// The speed of the interface in Mbit/s, if the system of the machine that takes tells it.
     pub megabits_per_second: Option<u32>,
     /// Bytes of the interface's largest packets, if that system tells it.
@@ -67,6 +69,7 @@ fn line(view: &ClusterView, from: String, link: &LinkReport) -> LinkLine {
         kind: interface.map(|interface| interface.kind),
         address: link.address.clone(),
         rtt_us: link.rtt_us,
+        measured_megabits_per_second: link.megabits_per_second,
         megabits_per_second: interface.and_then(|interface| interface.megabits_per_second),
         mtu: interface.and_then(|interface| interface.mtu),
         state: link.state,

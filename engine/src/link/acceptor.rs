@@ -24,6 +24,7 @@ use super::limits::{ACCEPT_PAUSE, CONNECTIONS_MAX, HANDSHAKE_WAIT_MAX, HANDSHAKE
 use super::noise::{self, Cipher, Role};
 use super::pipe::{Pipe, PlainSink, PlainSource, Sink, Source, carry_both};
 use super::refusals::Refusals;
+use super::throughput;
 use super::zmtp::Flow;
 
 /// The TCP listener for other machines, and the cluster key that its handshake needs.
@@ -184,8 +185,13 @@ impl Acceptor {
 
 async fn serve_remote(stream: TcpStream, cipher: Cipher, pull: PathBuf) -> EndError {
     let (read, write) = stream.into_split();
-    let (source, sink) = noise::sealed(read, write, &cipher, Role::Responder);
-    join(source, sink, &pull).await
+    let (mut source, mut sink) = noise::sealed(read, write, &cipher, Role::Responder);
+    match timeout(HANDSHAKE_WAIT_MAX, source.peek()).await {
+        Ok(Ok(throughput::BURST)) => throughput::answer(&mut source, &mut sink).await,
+        Ok(Ok(_)) => join(source, sink, &pull).await,
+        Ok(Err(end)) => end,
+        Err(_) => EndError::GreetingTimeout(HANDSHAKE_WAIT_MAX),
+    }
 }
 
 /// Carries bytes between a peer and the PULL socket until one of the two connections ends.

@@ -31,6 +31,8 @@ pub(super) struct ChunkSource<R, S> {
     start: usize,
     end: usize,
     opened: Vec<u8>,
+    /// The length of the chunk in `opened`, if it was looked at and not yet read.
+    peeked: Option<usize>,
 }
 
 /// The writing half of a connection.
@@ -47,7 +49,28 @@ impl<R: AsyncRead + Unpin, S: Seal> ChunkSource<R, S> {
     /// Reads chunks from `half`. The first has number `nonce`.
     pub(super) fn new(half: R, seal: S, nonce: u64) -> Self {
         let sealed = vec![0; 2 * (LENGTH_BYTES + SEALED_BYTES_MAX)];
-        Self { half, seal, nonce, sealed, start: 0, end: 0, opened: vec![0; SEALED_BYTES_MAX] }
+        Self { half, seal, nonce, sealed, start: 0, end: 0, opened: vec![0; SEALED_BYTES_MAX], peeked: None }
+    }
+
+    /// The chunk that comes next, which stays to be read. Cancel-safe.
+    pub(super) async fn peek(&mut self) -> Result<&[u8], EndError> {
+        let count = self.next_count().await?;
+        self.peeked = Some(count);
+        Ok(&self.opened[..count])
+    }
+
+    /// The length of the next chunk, which is then in `opened`.
+    async fn next_count(&mut self) -> Result<usize, EndError> {
+        if let Some(count) = self.peeked.take() {
+            return Ok(count);
+        }
+        loop {
+            match self.open_buffered()? {
+                Some(0) => {}
+                Some(count) => return Ok(count),
+                None => self.read_more().await?,
+            }
+        }
     }
 
     /// Opens the next whole chunk in the buffer into `opened` and returns its length. `None` if the buffer holds no
@@ -84,13 +107,8 @@ impl<R: AsyncRead + Unpin, S: Seal> ChunkSource<R, S> {
 
 impl<R: AsyncRead + Unpin, S: Seal> Source for ChunkSource<R, S> {
     async fn read(&mut self) -> Result<&[u8], EndError> {
-        loop {
-            match self.open_buffered()? {
-                Some(0) => {}
-                Some(count) => return Ok(&self.opened[..count]),
-                None => self.read_more().await?,
-            }
-        }
+        let count = self.next_count().await?;
+        Ok(&self.opened[..count])
     }
 }
 

@@ -54,6 +54,20 @@ pub const DEAD_PROBE_AFTER: Duration = Duration::from_secs(2);
 /// Longest interval at which an address is tried that did not answer the last times: somebody who plugs a cable in
 /// waits for no longer.
 pub const DEAD_PROBE_EVERY: Duration = Duration::from_secs(30);
+/// Interval at which the throughput of an address that answers is measured: cables change seldom.
+pub const BURST_EVERY: Duration = Duration::from_secs(60);
+/// The same for a peer that does not measure, as one of an older version.
+pub const BURST_AGAIN: Duration = Duration::from_secs(600);
+/// Throughputs that are kept of an address. The greatest of them counts: the others shared the cable with frames.
+pub const BURSTS_KEPT: usize = 3;
+/// Bytes of one chunk of a burst: ten packets, so that frames get in between.
+pub const BURST_CHUNK_BYTES: usize = 16 << 10;
+/// Most bytes of a burst: a millisecond of a cable of 10 Gbit/s.
+pub const BURST_BYTES_MAX: usize = 1 << 20;
+/// Longest time for which a burst is sent: a slow cable must not hold up frames.
+pub const BURST_TIME_MAX: Duration = Duration::from_millis(10);
+/// Longest time for a burst and its answer: what the system had taken for a slow cable still has to go there.
+pub const BURST_WAIT_MAX: Duration = Duration::from_secs(2);
 /// Round trips that are kept of an address. The least of them counts: the others had to wait for something else.
 pub const ROUND_TRIPS_KEPT: usize = 4;
 /// Shortest time between two moves to better addresses, so that links do not flap.

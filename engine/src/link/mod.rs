@@ -39,6 +39,7 @@ mod refusals;
 mod runtime_dir;
 mod silence;
 mod task;
+mod throughput;
 mod zmtp;
 
 pub use activations::{activations_to_bytes, bytes_to_activations};
@@ -48,6 +49,7 @@ pub use handshake_error::HandshakeError;
 pub use inbound::Inbound;
 pub use key::{ClusterKey, KeyError};
 pub use message::Message;
+pub(crate) use outbound::Measured;
 pub use outbound::Outbound;
 pub(crate) use own::own_addresses;
 pub(crate) use paths::Paths;

@@ -33,6 +33,7 @@ use super::pipe::{Pipe, PlainSink, PlainSource, carry_both};
 use super::runtime_dir::{self, PULL_SOCKET, RuntimeDir};
 use super::silence::Silence;
 use super::task::Task;
+use super::throughput;
 use super::zmtp::Flow;
 
 /// Sends to one peer. Dropping it closes the connection. Messages that are then in flight are lost, or reach the peer
@@ -49,6 +50,15 @@ pub struct Outbound {
     report: Weak<watch::Sender<Progress>>,
     progress: watch::Receiver<Progress>,
     _watcher: Task,
+}
+
+/// The measurements of one connection that was made for them.
+#[derive(Debug, Default)]
+pub(crate) struct Measured {
+    /// The time that TCP took to connect: one round trip.
+    pub(crate) round_trip: Duration,
+    /// The throughput of the burst in Mbit/s, if there was to be one.
+    pub(crate) burst: Option<Result<u32, EndError>>,
 }
 
 /// The reports of the messages and of the watch task.
@@ -188,15 +198,26 @@ impl Outbound {
         self.settle().is_ok() && self.in_flight.is_empty()
     }
 
-    /// Connects to a peer on another machine only to know how long that takes.
+    /// Connects to a peer on another machine only to know how long that takes and, if `with_burst`, how much the cable
+    /// carries.
     ///
     /// # Errors
-    /// As [`Outbound::connect`].
-    pub(crate) async fn probe(endpoint: &str, key: Option<&ClusterKey>) -> Result<Duration, LinkError> {
-        let Endpoint::Tcp { host, port } = Endpoint::from_str(endpoint)? else { return Ok(Duration::ZERO) };
+    /// As [`Outbound::connect`]. A burst that fails is none.
+    pub(crate) async fn probe(
+        endpoint: &str,
+        key: Option<&ClusterKey>,
+        with_burst: bool,
+    ) -> Result<Measured, LinkError> {
+        let Endpoint::Tcp { host, port } = Endpoint::from_str(endpoint)? else { return Ok(Measured::default()) };
         let silent = LinkError::Silent { endpoint: endpoint.to_owned(), waited: CONNECT_WAIT_MAX };
         let dialled = timeout(CONNECT_WAIT_MAX, dial(endpoint, &host, port, key)).await.unwrap_or(Err(silent));
-        dialled.map(|(_, _, round_trip)| round_trip)
+        let (stream, cipher, round_trip) = dialled?;
+        if !with_burst {
+            return Ok(Measured { round_trip, burst: None });
+        }
+        let (read, write) = stream.into_split();
+        let (mut source, mut sink) = noise::sealed(read, write, &cipher, Role::Initiator);
+        Ok(Measured { round_trip, burst: Some(throughput::measure(&mut source, &mut sink).await) })
     }
 
     /// Sends a frame and its activations (`rows × hidden` f32 values, little endian; empty for any frame but a hop, and

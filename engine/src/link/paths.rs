@@ -1,8 +1,8 @@
 //! The addresses of one peer, and which of them to dial, to try and to use. Pure: connections are made elsewhere, and
 //! their outcomes are told here.
 //!
-//! An address costs what a frame of usual size would take there: half its round trip, and the bytes by the speed of its
-//! interface. Until it was measured, and where the system tells no speed, what is usual for its kind counts.
+//! An address costs what a frame of usual size would take there: half its round trip, and the bytes by its throughput.
+//! Until that was measured, the speed counts that the system tells of its interface, else what is usual for its kind.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use schema::record::{AdvertisedAddress, InterfaceKind, LinkReport, LinkState, NetworkInterface};
 
 use super::limits::{
-    BETTER_TIMES, DEAD_PROBE_AFTER, DEAD_PROBE_EVERY, FIRST_PROBE_AFTER, MOVE_EVERY, PROBE_AGAIN_AFTER, PROBE_EVERY,
-    ROUND_TRIPS_KEPT,
+    BETTER_TIMES, BURST_AGAIN, BURST_EVERY, BURSTS_KEPT, DEAD_PROBE_AFTER, DEAD_PROBE_EVERY, FIRST_PROBE_AFTER,
+    MOVE_EVERY, PROBE_AGAIN_AFTER, PROBE_EVERY, ROUND_TRIPS_KEPT,
 };
 
 /// Bits of a frame of usual size: a token's activations for each of a few requests.
@@ -42,6 +42,9 @@ struct Path {
     /// The newest last.
     round_trips: VecDeque<Duration>,
     reported: Option<Duration>,
+    /// Throughputs in Mbit/s, the newest last.
+    bursts: VecDeque<u32>,
+    burst_at: Instant,
     /// Failures in a row.
     failures: u32,
     probe_at: Instant,
@@ -111,6 +114,21 @@ impl Paths {
         self.compare(address, now);
     }
 
+    /// True if the throughput of `address` is due to be measured.
+    pub(crate) fn is_burst_due(&self, address: &str, now: Instant) -> bool {
+        self.known.iter().any(|path| path.address == address && path.burst_at <= now)
+    }
+
+    /// A burst to `address` came there at so many Mbit/s. `None` if it failed.
+    pub(crate) fn carried(&mut self, address: &str, megabits: Option<u32>, now: Instant) {
+        let Some(path) = self.known.iter_mut().find(|path| path.address == address) else { return };
+        path.burst_at = now + if megabits.is_some() { BURST_EVERY } else { BURST_AGAIN };
+        if path.bursts.len() >= BURSTS_KEPT {
+            path.bursts.pop_front();
+        }
+        path.bursts.extend(megabits);
+    }
+
     /// `address` did not answer.
     pub(crate) fn failed(&mut self, address: &str, now: Instant) {
         if self.better.as_ref().is_some_and(|(better, _)| better == address) {
@@ -120,6 +138,8 @@ impl Paths {
         path.failures = path.failures.saturating_add(1);
         // What it was before it failed says nothing about what it will be.
         path.round_trips.clear();
+        path.bursts.clear();
+        path.burst_at = now;
         let doubled = DEAD_PROBE_AFTER * 2_u32.saturating_pow(path.failures.min(8) - 1);
         path.probe_at = now + doubled.min(DEAD_PROBE_EVERY);
     }
@@ -168,6 +188,7 @@ impl Paths {
             to: self.peer.clone(),
             address: path.address.clone(),
             rtt_us: path.reported().map(|round_trip| u32::try_from(round_trip.as_micros()).unwrap_or(u32::MAX)),
+            megabits_per_second: path.throughput(),
             state: match () {
                 () if used.as_ref() == Some(&path.address) => LinkState::Used,
                 () if path.failures > 0 => LinkState::Dead,
@@ -188,9 +209,12 @@ impl Paths {
 
     /// Compares `address`, of which there is a new measurement, with the one in use.
     fn compare(&mut self, address: &str, now: Instant) {
-        let best = self.known.iter().filter(|path| path.failures == 0).min_by_key(|path| path.cost());
-        let (Some(used), Some(best)) = (self.used(), best) else { return };
-        let (own, other) = (used.cost(), best.cost());
+        let answering = || self.known.iter().filter(|path| path.failures == 0);
+        // A throughput that was measured and one that the system tells do not compare.
+        let are_measured = answering().all(|path| path.throughput().is_some());
+        let cost = |path: &Path| path.cost_at(path.throughput().filter(|_| are_measured));
+        let (Some(used), Some(best)) = (self.used(), answering().min_by_key(|path| cost(path))) else { return };
+        let (own, other) = (cost(used), cost(best));
         let is_better = best.address != used.address
             && other * 100 < own * BETTER_PERCENT
             && own.saturating_sub(other) >= BETTER_BY;
@@ -210,20 +234,38 @@ impl Paths {
 
 impl Path {
     fn new(address: &str, probe_at: Instant) -> Self {
-        let (interface, reported) = (None, None);
-        Self { address: address.to_owned(), interface, round_trips: VecDeque::new(), reported, failures: 0, probe_at }
+        Self {
+            address: address.to_owned(),
+            interface: None,
+            round_trips: VecDeque::new(),
+            reported: None,
+            bursts: VecDeque::new(),
+            burst_at: probe_at,
+            failures: 0,
+            probe_at,
+        }
     }
 
     fn round_trip(&self) -> Option<Duration> {
         self.round_trips.iter().min().copied()
     }
 
+    /// The throughput in Mbit/s, if it was measured.
+    fn throughput(&self) -> Option<u32> {
+        self.bursts.iter().max().copied()
+    }
+
     /// The time of a frame of usual size.
     fn cost(&self) -> Duration {
+        self.cost_at(self.throughput())
+    }
+
+    /// The same at a throughput in Mbit/s, or at the one that is told or usual.
+    fn cost_at(&self, measured: Option<u32>) -> Duration {
         let kind = self.interface.as_ref().map_or(InterfaceKind::Unknown, |interface| interface.kind);
         let (round_trip_us, megabits) = usual(kind);
         let told = self.interface.as_ref().and_then(|interface| interface.megabits_per_second);
-        let megabits = told.filter(|told| *told > 0).map_or(megabits, u64::from);
+        let megabits = measured.or(told).filter(|told| *told > 0).map_or(megabits, u64::from);
         let round_trip = self.round_trip().unwrap_or(Duration::from_micros(round_trip_us));
         round_trip / 2 + Duration::from_micros(FRAME_BITS / megabits)
     }
@@ -320,6 +362,37 @@ mod tests {
         }
         assert_eq!(paths.to_move_to(now), None, "it has just moved");
         assert_eq!(paths.to_move_to(now + MOVE_EVERY).map(String::as_str), Some(PEER));
+    }
+
+    #[test]
+    fn a_measured_throughput_counts_more_than_a_told_one_once_all_that_answer_have_one() {
+        let now = Instant::now();
+        let mut paths = Paths::new(CABLE, &[advertised(WIFI, InterfaceKind::Wifi)], now);
+        for address in [CABLE, WIFI] {
+            assert!(!paths.is_burst_due(address, now) && paths.is_burst_due(address, now + FIRST_PROBE_AFTER));
+            paths.answered(address, us(400), now);
+        }
+        paths.uses(CABLE);
+        // The cable is a bad one.
+        let find = |paths: &mut Paths| {
+            for _ in 0..BETTER_TIMES {
+                paths.answered(WIFI, us(400), now);
+            }
+            paths.to_move_to(now).cloned()
+        };
+        paths.carried(WIFI, Some(800), now);
+        assert_eq!(find(&mut paths), None, "the cable's is not known");
+        paths.carried(CABLE, Some(90), now);
+        assert!(!paths.is_burst_due(CABLE, now) && paths.is_burst_due(CABLE, now + BURST_EVERY));
+        assert_eq!(find(&mut paths).as_deref(), Some(WIFI));
+        // It only shared the cable with frames.
+        paths.carried(CABLE, Some(9000), now);
+        assert_eq!(find(&mut paths), None);
+        assert_eq!(paths.report(true)[0].megabits_per_second, Some(9000));
+        paths.failed(CABLE, now);
+        assert_eq!(paths.report(true)[0].megabits_per_second, None);
+        paths.carried(CABLE, None, now);
+        assert!(!paths.is_burst_due(CABLE, now + BURST_EVERY) && paths.is_burst_due(CABLE, now + BURST_AGAIN));
     }
 
     #[test]

@@ -160,6 +160,7 @@ mod tests {
             to: "tcp://a:1".to_owned(),
             address: "tcp://10.0.0.1:1".to_owned(),
             rtt_us: Some(90),
+            megabits_per_second: None,
             state: LinkState::Used,
         }];
         let of_gateway = GatewayLoad { links: links.clone() };

@@ -12,7 +12,7 @@ use super::Boxed;
 use super::dial::{Dialled, dial};
 use super::peer_addresses::PeerAddresses;
 use crate::link::limits::{DOUBT_AFTER, DOUBT_AGAIN};
-use crate::link::{ClusterKey, LinkError, Outbound, Paths, Silence};
+use crate::link::{ClusterKey, LinkError, Measured, Outbound, Paths, Silence};
 
 /// A connection that is to take the place of the one in use.
 pub(super) enum Replacement {
@@ -35,7 +35,7 @@ pub(super) struct Upkeep {
 
 /// The outcome of what was tried at one address.
 enum Attempted {
-    Probed(Result<Duration, LinkError>),
+    Probed(Result<Measured, LinkError>),
     Connected(Result<Outbound, LinkError>),
 }
 
@@ -187,8 +187,8 @@ impl Upkeep {
             let connect = async move { Attempted::Connected(Outbound::connect(&endpoint, key.as_ref()).await) };
             self.attempt = Some((address, Box::pin(connect)));
         } else if let Some(address) = paths.to_probe(now) {
-            let endpoint = address.clone();
-            let probe = async move { Attempted::Probed(Outbound::probe(&endpoint, key.as_ref()).await) };
+            let (endpoint, with_burst) = (address.clone(), paths.is_burst_due(&address, now));
+            let probe = async move { Attempted::Probed(Outbound::probe(&endpoint, key.as_ref(), with_burst).await) };
             self.attempt = Some((address, Box::pin(probe)));
         }
         None
@@ -197,7 +197,14 @@ impl Upkeep {
     fn finish_attempt(&mut self, address: &str, attempted: Attempted) -> Option<Replacement> {
         let (paths, now) = (self.paths.as_mut()?, Instant::now());
         let (round_trip, link) = match attempted {
-            Attempted::Probed(probed) => (probed, None),
+            Attempted::Probed(Ok(Measured { round_trip, burst })) => {
+                if let Some(burst) = burst {
+                    let burst = burst.inspect_err(|error| debug!(address, %error, "a burst was not measured"));
+                    paths.carried(address, burst.ok(), now);
+                }
+                (Ok(round_trip), None)
+            }
+            Attempted::Probed(Err(error)) => (Err(error), None),
             Attempted::Connected(Ok(link)) => (Ok(link.round_trip()), Some(link)),
             Attempted::Connected(Err(error)) => (Err(error), None),
         };

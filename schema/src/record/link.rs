@@ -12,6 +12,9 @@ pub struct LinkReport {
     /// The round trip, in microseconds: the time that a connection takes to be made. `None` until one was made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rtt_us: Option<u32>,
+    /// The throughput in Mbit/s, as a burst came to the peer of late. `None` until one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub megabits_per_second: Option<u32>,
     /// The use of the address.
     pub state: LinkState,
 }

@@ -17,9 +17,18 @@ pub(super) fn render(links: &[LinkLine]) -> Option<String> {
             or_dash(link.interface.as_deref().map(|name| replace_control_chars(name) + &kind)),
             replace_control_chars(link.address.strip_prefix("tcp://").unwrap_or(&link.address)),
             or_dash(link.rtt_us.map(|us| format!("{:.2} ms", f64::from(us) / 1000.0))),
-            or_dash(link.megabits_per_second.map(|megabits| format!("{}", f64::from(megabits) / 1000.0))),
+            or_dash(link.measured_megabits_per_second.or(link.megabits_per_second).map(gigabits)),
             link.state.word().to_owned(),
         ]);
     }
     (!links.is_empty()).then(|| table.render())
+}
+
+/// Two digits say all that a burst measures.
+fn gigabits(megabits: u32) -> String {
+    match megabits {
+        ..100 => format!("{:.3}", f64::from(megabits) / 1000.0),
+        100..1000 => format!("{:.2}", f64::from(megabits) / 1000.0),
+        _ => format!("{:.1}", f64::from(megabits) / 1000.0),
+    }
 }

@@ -113,6 +113,7 @@ mod tests {
             to: to.to_owned(),
             address: address.to_owned(),
             rtt_us,
+            megabits_per_second: rtt_us.filter(|us| *us < 1000).map(|us| 100 * us),
             state,
         };
         view.stages.get_mut(&name("left")).unwrap().value.load.links = vec![
@@ -124,7 +125,7 @@ mod tests {
         let table: Vec<_> = text.lines().skip_while(|line| !line.starts_with("LINK FROM")).take(4).collect();
         insta::assert_snapshot!(table.join("\n"), @r"
         LINK FROM  TO                 INTERFACE              ADDRESS            RTT      GBIT/S  USE
-        left       right              bridge0 (thunderbolt)  169.254.7.2:7000   0.09 ms  40      used
+        left       right              bridge0 (thunderbolt)  169.254.7.2:7000   0.09 ms  9.4     used
         left       right              en1 (wifi)             192.168.1.12:7000  2.91 ms  -       spare
         left       tcp://192.0.2.9:1  -                      192.0.2.9:1        -        -       dead
         ");
