@@ -89,6 +89,7 @@ fn records() -> Vec<(String, String)> {
         lease: "694d9a1bcd5e3a11".to_owned(),
         proof: Some(Proof("9e".repeat(32))),
         device: DeviceKind::Cpu,
+        device_reason: None,
         chip: "Apple M4".to_owned(),
         threads: 4,
         memory_total_bytes: 17_179_869_184,

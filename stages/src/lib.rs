@@ -18,6 +18,7 @@ pub mod model;
 mod model_record;
 mod not_built;
 pub mod probe;
+mod reasoned;
 mod repack;
 pub mod safetensors;
 pub mod sampling;

@@ -4,6 +4,7 @@
 mod gpu_support;
 mod runner_support;
 
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -15,6 +16,7 @@ use runner_support::pipeline::{KV_TOKENS, Piece, Pipeline, bits, for_hidden_stat
 use schema::LayerRange;
 use schema::frame::Slice;
 use schema::record::{DeviceKind, KvRoom, KvType};
+use stages::device::{DeviceChoice, DeviceSettings, adapter_or_processor};
 use stages::format::Format;
 use stages::gpu::{
     Adapter, DeviceBuffer, DeviceMemory, Gpu, GpuError, GpuLoader, GpuRunner, Kernel, Launch, PagesView, Recorder,
@@ -352,6 +354,39 @@ fn a_device_that_computes_wrongly_is_refused_by_the_kernel_and_a_right_one_is_lo
     assert!(error.contains("kernel attend_f16: gives") && error.contains("merge_attention"), "{error}");
     let error = load(Some(Kernel::FindUnusable), KvType::F16).err().expect("it is refused").to_string();
     assert!(error.contains("kernel find_unusable: gives"), "{error}");
+}
+
+#[test]
+#[ignore = "needs the library that etc/check-msl builds"]
+fn a_device_that_computes_wrongly_is_left_for_the_processor_with_the_reason_in_the_record() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.gguf");
+    write_random(&path, SHAPE);
+    let settings = DeviceSettings {
+        device: DeviceChoice::Auto,
+        threads: NonZeroUsize::MIN,
+        budget_bytes: None,
+        has_weights: true,
+    };
+    let record = |adapter, settings| {
+        let file = ModelFile::open(&path).unwrap();
+        adapter_or_processor(adapter, file, settings).unwrap().describe()
+    };
+    let right = record(Ok(FaultyAdapter(None)), settings);
+    assert_eq!((right.device, right.device_reason), (DeviceKind::Metal, None));
+    let missing = Err(GpuError::Unavailable { device: "metal", cause: "it is asleep".to_owned() });
+    let wrong = Ok(FaultyAdapter(Some(Kernel::RmsNorm)));
+    let header_only = DeviceSettings { has_weights: false, ..settings };
+    for (adapter, settings, expected) in [
+        (wrong, settings, "kernel rms_norm: gives"),
+        (missing, settings, "cannot use the device metal: it is asleep"),
+        (Ok(FaultyAdapter(None)), header_only, "before layers are fetched"),
+    ] {
+        let record = record(adapter, settings);
+        assert_eq!(record.device, DeviceKind::Cpu, "{expected}");
+        let reason = record.device_reason.expect("a reason");
+        assert!(reason.contains(expected), "{reason}");
+    }
 }
 
 #[test]

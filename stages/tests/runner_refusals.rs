@@ -12,8 +12,8 @@ use runner_support::golden::Golden;
 use runner_support::pipeline::{GREEDY, KV_TOKENS, Piece, Pipeline, slice};
 use schema::LayerRange;
 use schema::frame::{Sampling, Slice};
-use schema::record::{DeviceKind, KvRoom, KvType};
-use stages::device::{self, DeviceSettings};
+use schema::record::{KvRoom, KvType};
+use stages::device::{self, DeviceChoice, DeviceSettings};
 use stages::format::Format;
 use stages::gguf::GgufWriter;
 use stages::loader::CpuLoader;
@@ -302,12 +302,17 @@ fn a_tensor_of_the_wrong_shape_missing_or_unknown_is_refused_by_name() {
 fn a_device_that_is_not_built_in_is_refused_with_how_to_build_it() {
     let folder = tempfile::tempdir().unwrap();
     let file = ModelFile::open(&write(&folder, SMALL)).unwrap();
-    let settings = |device| DeviceSettings { device, threads: one_thread(), budget_bytes: Some(1 << 20) };
-    for (device, feature) in [(DeviceKind::Metal, "metal"), (DeviceKind::Cuda, "cuda")] {
-        let Err(error) = device::loader(file.clone(), settings(device)) else { panic!("{feature} is there") };
-        assert!(error.to_string().contains(&format!("--features {feature}")), "{error}");
+    let settings =
+        |device| DeviceSettings { device, threads: one_thread(), budget_bytes: Some(1 << 20), has_weights: true };
+    let Err(error) = device::loader(file.clone(), settings(DeviceChoice::Metal)) else { panic!("metal is there") };
+    assert!(error.to_string().contains("--features metal"), "{error}");
+    if !stages::gpu::has_cuda_driver() {
+        let Err(error) = device::loader(file.clone(), settings(DeviceChoice::Cuda)) else { panic!("cuda is there") };
+        assert!(error.to_string().starts_with("cannot use the device cuda: NVIDIA's driver (libcuda)"), "{error}");
+        let record = device::loader(file.clone(), settings(DeviceChoice::Auto)).unwrap().describe();
+        assert_eq!((record.device, record.device_reason), (schema::record::DeviceKind::Cpu, None));
     }
-    let loader = device::loader(file, settings(DeviceKind::Cpu)).unwrap();
+    let loader = device::loader(file, settings(DeviceChoice::Cpu)).unwrap();
     assert_eq!(loader.describe().memory_budget_bytes, 1 << 20);
 }
 

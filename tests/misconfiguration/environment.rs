@@ -64,7 +64,7 @@ pub(crate) fn cases() -> Vec<Case> {
         }),
         Case::ends("environment: a device that is not built in", 64, "built without", |fixture| {
             let mut stage = fixture.baton("stage");
-            stage.args(["--device", "cuda"]);
+            stage.args(["--device", "metal"]);
             fixture.start(stage)
         }),
     ]

@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
-use schema::record::DeviceKind;
 use schema::{ClusterName, StageName};
 
 use super::bench::BenchArguments;
@@ -536,7 +535,11 @@ shared! { UpArguments StageArguments GatewayArguments }
 impl ProbeArguments {
     /// The given number of threads, and the processor as device, because the processor is measured.
     pub(super) fn compute_options(&self) -> ComputeOptions {
-        ComputeOptions { threads: self.threads, device: Some(DeviceKind::Cpu), ..ComputeOptions::default() }
+        ComputeOptions {
+            threads: self.threads,
+            device: Some(stages::device::DeviceChoice::Cpu),
+            ..ComputeOptions::default()
+        }
     }
 }
 

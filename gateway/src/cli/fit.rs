@@ -141,7 +141,7 @@ pub(super) mod tests {
     }
 
     pub(in crate::cli) fn machine(gigabytes: u64) -> ClusterView {
-        let device = schema::record::DeviceKind::Cpu;
+        let device = stages::device::DeviceChoice::Cpu;
         let compute = ComputeSettings { memory_budget_bytes: Some(gigabytes << 30), device, threads: 2 };
         this_machine(&compute, Speeds::new())
     }

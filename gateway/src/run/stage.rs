@@ -47,6 +47,7 @@ pub async fn stage(settings: StageSettings) -> Result<(), RunError> {
         device: settings.compute.device,
         threads: NonZeroUsize::new(settings.compute.threads).unwrap_or(NonZeroUsize::MIN),
         budget_bytes: settings.compute.memory_budget_bytes,
+        has_weights: own.is_none(),
     };
     let mut loader: Arc<dyn Loader> = device::loader(served.file.clone(), settings_of_device)
         .map(Arc::from)

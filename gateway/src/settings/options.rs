@@ -5,9 +5,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use schema::record::{DeviceKind, KvType};
+use schema::record::KvType;
 use schema::{ByteSize, ClusterName, StageName};
 use serde::Deserialize;
+use stages::device::DeviceChoice;
 
 use super::address::{EtcdUrls, Host, SharePlace};
 use super::resolved::defaults;
@@ -121,9 +122,9 @@ options! {
         /// Most memory a stage may use, such as 6GiB or 800MB [default: the memory that the machine can spare]
         #[arg(long, env = "BATON_MEMORY", value_name = "SIZE")]
         memory: ByteSize,
-        /// Device that computes: cpu, metal or cuda (the last two if built in) [default: cpu]
+        /// Device that computes: auto, cpu, metal or cuda; auto is a GPU that computes rightly [default: auto]
         #[arg(long, env = "BATON_DEVICE", value_name = "DEVICE", value_parser = device)]
-        device: DeviceKind,
+        device: DeviceChoice,
         /// Compute threads of a stage [default: the number of processors; `baton up`: each stage's share of them]
         #[arg(long, env = "BATON_THREADS", value_name = "N")]
         threads: u32,
@@ -361,20 +362,6 @@ pub enum Switch {
     Off,
 }
 
-fn device(text: &str) -> Result<DeviceKind, String> {
-    match text {
-        "cpu" => Ok(DeviceKind::Cpu),
-        "metal" => Ok(DeviceKind::Metal),
-        "cuda" => Ok(DeviceKind::Cuda),
-        _ => Err("expected cpu, metal or cuda".to_owned()),
-    }
-}
-
-/// The word that [`device`] parses as `device`.
-pub(super) fn device_word(device: DeviceKind) -> &'static str {
-    match device {
-        DeviceKind::Cpu => "cpu",
-        DeviceKind::Metal => "metal",
-        DeviceKind::Cuda => "cuda",
-    }
+fn device(text: &str) -> Result<DeviceChoice, String> {
+    stages::device::parse(text).map_err(|_| "expected auto, cpu, metal or cuda".to_owned())
 }

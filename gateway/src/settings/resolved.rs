@@ -6,8 +6,9 @@ use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use schema::record::{DeviceKind, KvType};
+use schema::record::KvType;
 use schema::{ClusterName, StageName};
+use stages::device::DeviceChoice;
 
 use super::address::{Host, SharePlace};
 use super::api_keys::{self, ApiKeysError, KeyFile};
@@ -17,7 +18,7 @@ use super::etcd::{self, EtcdSettingsError};
 use super::host;
 use super::options::{
     ApiKeyOptions, ClusterOptions, ComputeOptions, GatewayOptions, GlobalOptions, InterfaceChoice, LogFormat,
-    MemberOptions, ModelOptions, SharedOptions, StageOptions, StoreKind, Switch, UpGroups, device_word,
+    MemberOptions, ModelOptions, SharedOptions, StageOptions, StoreKind, Switch, UpGroups,
 };
 use super::secret::{SecretError, read_key};
 use crate::http::{
@@ -139,7 +140,7 @@ pub struct ComputeSettings {
     /// Most memory, in bytes. `None` derives it from the memory of the machine.
     pub memory_budget_bytes: Option<u64>,
     /// The device that computes.
-    pub device: DeviceKind,
+    pub device: DeviceChoice,
     /// Number of compute threads.
     pub threads: usize,
 }
@@ -504,14 +505,9 @@ impl ComputeSettings {
     /// [`SettingsError`] for a device that is not built in, for a number out of its range, or if threads and spare
     /// cores are both given.
     pub fn new(options: &ComputeOptions, stages: u32) -> Result<Self, SettingsError> {
-        let device = options.device.unwrap_or(DeviceKind::Cpu);
-        let built_in = match device {
-            DeviceKind::Cpu => true,
-            DeviceKind::Metal => cfg!(feature = "metal"),
-            DeviceKind::Cuda => cfg!(feature = "cuda"),
-        };
-        if !built_in {
-            return Err(SettingsError::Device { found: device_word(device) });
+        let device = options.device.unwrap_or(DeviceChoice::Auto);
+        if !device.is_built_in() {
+            return Err(SettingsError::Device { found: device.name() });
         }
         let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
         let spare_cores = range("spare_cores", options.spare_cores.unwrap_or(defaults::SPARE_CORES), 0, 1023)?;
@@ -744,7 +740,7 @@ impl UpSettings {
         if let Some(bytes) = self.compute.memory_budget_bytes {
             flag("memory", format!("{bytes}B").into());
         }
-        flag("device", device_word(self.compute.device).into());
+        flag("device", self.compute.device.name().into());
         // The threads were divided among all stages here, so the values in the file or the environment must not be
         // applied again.
         flag("threads", self.compute.threads.to_string().into());

@@ -44,6 +44,9 @@ pub struct StageRecord {
     pub proof: Option<Proof>,
     /// The kind of device that it computes on.
     pub device: DeviceKind,
+    /// Why it computes there, if that is not the device that was asked for, or if candle computes there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device_reason: Option<String>,
     /// The model name of the processor or GPU.
     pub chip: String,
     /// Number of compute threads.
@@ -185,6 +188,7 @@ impl StageRecord {
             lease: String::new(),
             proof: None,
             device: DeviceKind::Cpu,
+            device_reason: None,
             chip: String::new(),
             threads: 1,
             memory_total_bytes: memory_bytes,

@@ -2,10 +2,11 @@
 
 use engine::runner::{LoadError, LoadedShard, Loader};
 use schema::LayerRange;
-use schema::record::{KvRoom, MemoryUse, StageRecord};
+use schema::record::{KvRoom, KvType, MemoryUse, StageRecord};
 
 use super::bounds;
 use super::device::Adapter;
+use super::limits::COMPARED_TOKENS;
 use super::runner::GpuRunner;
 use super::support;
 use crate::loader::{chain, map_within};
@@ -40,8 +41,25 @@ impl<A: Adapter> GpuLoader<A> {
     ) -> Result<Self, UnsupportedModel> {
         let spec = ModelSpec::read(file.header())?;
         spec.check_tensors(file.header())?;
-        support::check(&spec, &file, schema::record::KvType::F16)?;
+        support::check(&spec, &file, KvType::F16)?;
         Ok(Self { file, spec, adapter, threads, budget_bytes })
+    }
+
+    /// Compares the kernels on the first and the last layer, before a stage announces the device.
+    ///
+    /// # Errors
+    /// [`LoadError`] names a kernel that computes wrongly, or says why the layers cannot be loaded.
+    pub fn compare(&self) -> Result<(), LoadError>
+    where
+        A: 'static,
+    {
+        let (last, room) = (self.spec.layer_count(), KvRoom { tokens: COMPARED_TOKENS, kv_type: KvType::F16 });
+        for layer in [0, last.saturating_sub(1)] {
+            if let Some(layers) = LayerRange::new(layer, layer + 1) {
+                self.load(layers, room, u64::MAX)?;
+            }
+        }
+        Ok(())
     }
 }
 

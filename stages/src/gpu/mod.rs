@@ -2,7 +2,7 @@
 //!
 //! The kernels are written in what Metal's C++ and CUDA's C++ have in common; a dialect (`kernels/dialect`) names the
 //! rest. So far they have run under `simulator` alone: clang compiles them for the processor, where each thread is a
-//! fiber (`etc/check-msl`). No stage uses them yet: `accelerator` computes on GPUs until they have run on one.
+//! fiber (`etc/check-msl`). `device` gives stages an adapter, or `accelerator`.
 //!
 //! An output is the same sum in the same order for every number of rows, so a row's bits depend on its own history
 //! alone, as on the processor. Weights are read in place, from the mapped pages.
@@ -31,7 +31,7 @@ mod support;
 mod weights;
 
 #[cfg(target_os = "linux")]
-pub use cuda::{CudaAdapter, CudaBuffer, CudaGpu};
+pub use cuda::{CudaAdapter, CudaBuffer, CudaGpu, has_driver as has_cuda_driver};
 pub use device::{Adapter, DeviceBuffer, DeviceMemory, Gpu, GpuError, PagesView, view_ranges};
 pub use kernel::{Kernel, RowsAtOnce};
 pub use launch::{Launch, View};

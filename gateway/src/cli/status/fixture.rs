@@ -49,6 +49,7 @@ fn stage(host: &str, tokens_per_second: f64) -> StageRecord {
         lease: String::new(),
         proof: None,
         device: DeviceKind::Cpu,
+        device_reason: None,
         chip: "chip".to_owned(),
         threads: 2,
         memory_total_bytes: 16 << 30,

@@ -15,6 +15,9 @@ pub struct StageLine {
     pub host: Option<String>,
     /// The device it computes on.
     pub device: Option<DeviceKind>,
+    /// Why it computes there, if that is not the device that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device_reason: Option<String>,
     /// The layers that the placement gives it.
     pub layers: Option<LayerRange>,
     /// The word of its [`engine::report::StageState`].
@@ -64,6 +67,7 @@ impl StageLine {
             stage: stage.name.to_string(),
             host: record.map(|record| record.host.clone()),
             device: record.map(|record| record.device),
+            device_reason: record.and_then(|record| record.device_reason.clone()),
             layers: stage.layers,
             state: stage.state.word(),
             reason: stage.reason.as_deref().map(str::to_owned),

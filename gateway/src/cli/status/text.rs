@@ -35,6 +35,10 @@ pub fn render(document: &StatusDocument) -> String {
         line(format!("\n{}", stage_table::render(&document.stages).trim_end()));
     }
     for stage in &document.stages {
+        if let (Some(device), Some(reason)) = (stage.device, &stage.device_reason) {
+            let device = format!("{device:?}").to_lowercase();
+            line(format!("stage {} computes on {device}: {}", stage.stage, replace_control_chars(reason)));
+        }
         if let Some(reason) = &stage.reason {
             line(format!("stage {} is {}: {}", stage.stage, stage.state, replace_control_chars(reason)));
         }

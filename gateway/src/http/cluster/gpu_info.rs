@@ -20,6 +20,8 @@ struct Device<'a> {
     stage: &'a StageName,
     host: &'a str,
     device: DeviceKind,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device_reason: Option<&'a str>,
     chip: &'a str,
     threads: u32,
     speed: &'a Speeds,
@@ -46,6 +48,7 @@ impl<'a> Device<'a> {
             stage: name,
             host: &stage.host,
             device: stage.device,
+            device_reason: stage.device_reason.as_deref(),
             chip: &stage.chip,
             threads: stage.threads,
             speed: &stage.speed,

@@ -90,14 +90,23 @@ unsafe impl Send for Context {}
 // SAFETY: as above.
 unsafe impl Sync for Context {}
 
+/// True if the machine has NVIDIA's driver.
+pub fn has_driver() -> bool {
+    #[cfg(not(feature = "cuda"))]
+    // SAFETY: the library's initialisers are the driver's own.
+    let found = unsafe { sys::is_culib_present() };
+    #[cfg(feature = "cuda")]
+    let found = true;
+    found
+}
+
 /// Refuses a machine without the libraries: their bindings panic where a library is missing.
 #[cfg(not(feature = "cuda"))]
 fn check_libraries() -> Result<(), GpuError> {
-    // SAFETY: the libraries' initialisers are the driver's own.
-    if !unsafe { sys::is_culib_present() } {
+    if !has_driver() {
         return Err(unavailable("NVIDIA's driver (libcuda) is not installed"));
     }
-    // SAFETY: as above.
+    // SAFETY: the library's initialisers are the compiler's own.
     if !unsafe { cudarc::nvrtc::sys::is_culib_present() } {
         return Err(unavailable("NVIDIA's run-time compiler (libnvrtc) is not installed"));
     }

@@ -21,6 +21,7 @@ use super::limits::{CUDA_POLL_PERIOD, CUDA_SPINS_MAX, FINISH_TIMEOUT, KERNEL_BUF
 use crate::format::Format;
 use crate::weights::Mapping;
 use compiler::Module;
+pub use context::has_driver;
 use context::{Context, Stream};
 pub use memory::CudaBuffer;
 
