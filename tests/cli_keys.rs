@@ -128,6 +128,7 @@ fn records() -> Vec<(String, String)> {
         send_s_total: 0.1,
         sent_bytes_total: 4_225_536,
         frames_refused: 0,
+        frame_refused: None,
         strikes_total: 0,
         links: vec![
             link("tcp://169.254.7.1:41870", Some(140), LinkState::Used),

@@ -35,6 +35,8 @@ pub mod stage;
 #[cfg(feature = "cluster")]
 pub mod store;
 #[cfg(feature = "cluster")]
+pub mod strangers;
+#[cfg(feature = "cluster")]
 pub mod view;
 
 #[cfg(all(test, feature = "cluster"))]

@@ -24,7 +24,7 @@ use super::meter::{EventTimes, Meter};
 use super::scheduler::Scheduler;
 use crate::generate::{Failure, PipelineStatus, Rejection, Request, SequenceReport, TokenEvent};
 use crate::limits::{GATEWAY_TICK, REPORT_EVERY};
-use crate::link::{ClusterKey, Inbound, LinkError, Message};
+use crate::link::{ClusterKey, Inbound, LinkError, Message, Refusals};
 use crate::membership::report_gateway_load;
 use crate::route::{PeerAddresses, Route, RouteEvent};
 use crate::share::GatewayRegistration;
@@ -64,6 +64,8 @@ pub(super) struct Driver {
     conductor: Conductor,
     views: watch::Receiver<Arc<ClusterView>>,
     inbound: Inbound,
+    /// Frames that were refused.
+    refusals: Refusals,
     submissions: mpsc::Receiver<Submission>,
     /// Submissions that wait for the conductor's reply, by ticket.
     pending: HashMap<u64, PendingSubmission>,
@@ -165,6 +167,7 @@ impl Driver {
             conductor: Conductor::new(keyspace, scheduler, view),
             views,
             inbound,
+            refusals: Refusals::of("frame"),
             submissions,
             pending: HashMap::new(),
             tickets: 0,
@@ -190,6 +193,9 @@ impl Driver {
         loop {
             match self.next(&mut stop, &mut tick).await {
                 Wakeup::Arrived(Ok(message)) => {
+                    if matches!(message.frame, Frame::Hop(_)) {
+                        self.refusals.record(&self.inbound.sender(), &"a hop came: expected answers of stages");
+                    }
                     self.dispatch(Event::Arrived(message.frame));
                     // The first micro-batch of an epoch that comes back makes the pipeline serve. Clients need not wait
                     // for the next tick to learn that.
@@ -197,7 +203,9 @@ impl Driver {
                         self.publish();
                     }
                 }
-                Wakeup::Arrived(Err(error)) if error.is_about_one_message() => warn!(%error, "a frame was refused"),
+                Wakeup::Arrived(Err(error)) if error.is_about_one_message() => {
+                    self.refusals.record(&self.inbound.sender(), &error);
+                }
                 Wakeup::Arrived(Err(error)) => break warn!(%error, "cannot receive any more: the gateway's loop ends"),
                 Wakeup::Routed(event) => self.dispatch(Event::Route(event)),
                 Wakeup::ViewChanged => self.follow_view(),

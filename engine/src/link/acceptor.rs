@@ -6,14 +6,13 @@
 //! pass through this process, and [`super::zmtp`] checks them. The number of connections of both kinds is bounded. The
 //! failure of one connection does not affect the others. This module knows nothing of frames.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::task::{AbortHandle, JoinError, JoinSet};
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::{sleep, timeout};
 
 use super::error::EndError;
@@ -24,8 +23,10 @@ use super::limits::{ACCEPT_PAUSE, CONNECTIONS_MAX, HANDSHAKE_WAIT_MAX, HANDSHAKE
 use super::noise::{self, Cipher, Role};
 use super::pipe::{Pipe, PlainSink, PlainSource, Sink, Source, carry_both};
 use super::refusals::Refusals;
+use super::sender_mark;
 use super::throughput;
 use super::zmtp::Flow;
+use crate::strangers::Strangers;
 
 /// The TCP listener for other machines, and the cluster key that its handshake needs.
 pub(super) struct Gate {
@@ -57,7 +58,7 @@ pub(super) struct Acceptor {
     gate: Option<Gate>,
     pull: PathBuf,
     handshaking: JoinSet<Handshaken>,
-    handshaking_in_order: VecDeque<AbortHandle>,
+    strangers: Strangers,
     served: JoinSet<(Peer, EndError)>,
     refusals: Refusals,
 }
@@ -71,7 +72,7 @@ enum Peer {
 
 enum ConnectionEvent {
     Local(UnixStream),
-    Remote(TcpStream, Peer),
+    Remote(TcpStream, SocketAddr),
     AcceptFailed(io::Error),
     Handshaken(Result<Handshaken, JoinError>),
     Ended(Result<(Peer, EndError), JoinError>),
@@ -87,9 +88,9 @@ impl Acceptor {
             gate,
             pull,
             handshaking: JoinSet::new(),
-            handshaking_in_order: VecDeque::new(),
+            strangers: Strangers::new(HANDSHAKES_MAX),
             served: JoinSet::new(),
-            refusals: Refusals::default(),
+            refusals: Refusals::of("connection"),
         }
     }
 
@@ -98,14 +99,12 @@ impl Acceptor {
         loop {
             match self.next().await {
                 ConnectionEvent::Local(stream) => self.serve_connection(Peer::Local, |_| heartbeat::exchange(stream)),
-                ConnectionEvent::Remote(stream, peer) => self.start_handshake(stream, peer),
+                ConnectionEvent::Remote(stream, address) => self.start_handshake(stream, address),
                 ConnectionEvent::Handshaken(Ok((peer, Ok((stream, cipher))))) => {
-                    self.serve_connection(peer, |pull| serve_remote(stream, cipher, pull));
+                    self.serve_connection(peer, |pull| serve_remote(stream, cipher, pull, peer));
                 }
                 ConnectionEvent::Handshaken(Ok((peer, Err(cause)))) => self.refusals.record(&peer, &cause),
-                ConnectionEvent::Handshaken(Err(_)) => {
-                    self.refusals.record(&"the oldest handshake", &"too many handshakes at once");
-                }
+                ConnectionEvent::Handshaken(Err(error)) => tracing::warn!(%error, "a handshake's task failed"),
                 ConnectionEvent::Ended(Ok((peer, cause))) => self.record_end(peer, &cause),
                 ConnectionEvent::Ended(Err(error)) => tracing::warn!(%error, "a connection's task failed"),
                 ConnectionEvent::AcceptFailed(error) => {
@@ -129,7 +128,7 @@ impl Acceptor {
                 Err(error) => ConnectionEvent::AcceptFailed(error),
             },
             remote = remote => match remote {
-                Ok((stream, address)) => ConnectionEvent::Remote(stream, Peer::Remote(address)),
+                Ok((stream, address)) => ConnectionEvent::Remote(stream, address),
                 Err(error) => ConnectionEvent::AcceptFailed(error),
             },
             Some(done) = self.handshaking.join_next() => ConnectionEvent::Handshaken(done),
@@ -137,25 +136,23 @@ impl Acceptor {
         }
     }
 
-    /// Starts the handshake with a new peer. If there are too many handshakes already, aborts the oldest.
-    fn start_handshake(&mut self, mut stream: TcpStream, peer: Peer) {
+    /// Starts the handshake with a new peer. If there are too many handshakes already, another one ends.
+    fn start_handshake(&mut self, mut stream: TcpStream, address: SocketAddr) {
         let Some(gate) = &self.gate else { return };
-        self.handshaking_in_order.retain(|handshake| !handshake.is_finished());
-        if self.handshaking_in_order.len() >= HANDSHAKES_MAX
-            && let Some(oldest) = self.handshaking_in_order.pop_front()
-        {
-            oldest.abort();
-        }
+        let mut place = self.strangers.enter(address.ip());
         let key = gate.key.clone();
         let handshake = async move {
             let cipher = async {
                 stream.set_nodelay(true)?;
                 noise::accept(&mut stream, &key).await
             };
-            let cipher = timeout(HANDSHAKE_WAIT_MAX, cipher).await.unwrap_or(Err(HandshakeError::Timeout));
-            (peer, cipher.map(|cipher| (stream, cipher)))
+            let cipher = tokio::select! {
+                cipher = timeout(HANDSHAKE_WAIT_MAX, cipher) => cipher.unwrap_or(Err(HandshakeError::Timeout)),
+                () = place.lost() => Err(HandshakeError::TooMany),
+            };
+            (Peer::Remote(address), cipher.map(|cipher| (stream, cipher)))
         };
-        self.handshaking_in_order.push_back(self.handshaking.spawn(handshake));
+        self.handshaking.spawn(handshake);
     }
 
     fn serve_connection<F>(&mut self, peer: Peer, serve: impl FnOnce(PathBuf) -> F)
@@ -183,26 +180,31 @@ impl Acceptor {
     }
 }
 
-async fn serve_remote(stream: TcpStream, cipher: Cipher, pull: PathBuf) -> EndError {
+async fn serve_remote(stream: TcpStream, cipher: Cipher, pull: PathBuf, peer: Peer) -> EndError {
     let (read, write) = stream.into_split();
     let (mut source, mut sink) = noise::sealed(read, write, &cipher, Role::Responder);
+    let mark = match peer {
+        Peer::Remote(address) => sender_mark::of(address),
+        Peer::Local => Vec::new(),
+    };
     match timeout(HANDSHAKE_WAIT_MAX, source.peek()).await {
         Ok(Ok(throughput::BURST)) => throughput::answer(&mut source, &mut sink).await,
-        Ok(Ok(_)) => join(source, sink, &pull).await,
+        Ok(Ok(_)) => join(source, sink, &pull, &mark).await,
         Ok(Err(end)) => end,
         Err(_) => EndError::GreetingTimeout(HANDSHAKE_WAIT_MAX),
     }
 }
 
-/// Carries bytes between a peer and the PULL socket until one of the two connections ends.
-async fn join(source: impl Source, sink: impl Sink, pull: &Path) -> EndError {
+/// Carries bytes between a peer and the PULL socket until one of the two connections ends, with `mark` before each
+/// message.
+async fn join(source: impl Source, sink: impl Sink, pull: &Path, mark: &[u8]) -> EndError {
     let socket = match UnixStream::connect(pull).await {
         Ok(socket) => socket,
         Err(cause) => return cause.into(),
     };
     let (read, write) = socket.into_split();
     let messages = Pipe { source, sink: PlainSink(write) };
-    carry_both(messages, Pipe { source: PlainSource::new(read, Flow::Handshake), sink }).await
+    carry_both(messages, mark, Pipe { source: PlainSource::new(read, Flow::Handshake), sink }).await
 }
 
 // === impl Peer ===

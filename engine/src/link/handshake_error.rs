@@ -34,6 +34,9 @@ pub enum HandshakeError {
     /// The handshake took too long.
     #[error("it did not finish the key handshake in time")]
     Timeout,
+    /// Its place was given to another peer.
+    #[error("too many handshakes at once")]
+    TooMany,
     /// The system's error.
     #[error("{0}")]
     Io(std::io::ErrorKind),

@@ -1,5 +1,6 @@
 //! The receiving end of a process: one PULL socket and its acceptor.
 
+use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
@@ -15,12 +16,24 @@ use super::interface;
 use super::key::ClusterKey;
 use super::message::Message;
 use super::runtime_dir::{self, PULL_SOCKET, RuntimeDir};
+use super::sender_mark;
 use super::task::Task;
 use super::{LinkError, Listen};
+
+/// The sender of a message, by its connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sender {
+    /// A process of the same user on this machine.
+    ThisMachine,
+    /// A peer with the cluster key.
+    Peer(SocketAddr),
+}
 
 /// Receives from every peer that connects. Dropping it closes all connections and removes its socket files.
 pub struct Inbound {
     pull: PullSocket,
+    /// The sender of the last message. `None` for a process of this machine.
+    sender: Option<SocketAddr>,
     endpoint: String,
     /// The address at which other machines reach it.
     address: Option<IpAddr>,
@@ -73,7 +86,7 @@ impl Inbound {
         let mut pull = PullSocket::new();
         pull.bind(&Endpoint::ipc(&inner)?.to_string()).await.map_err(|error| LinkError::Zeromq(error.to_string()))?;
         let acceptor = Task::spawn(Acceptor::new(listener, gate, inner).serve());
-        Ok(Self { pull, endpoint, address, open_port, _acceptor: acceptor, _dir: dir })
+        Ok(Self { pull, sender: None, endpoint, address, open_port, _acceptor: acceptor, _dir: dir })
     }
 
     /// The endpoint at which peers reach this process: `ipc:///…/in.sock` or `tcp://host:port`.
@@ -95,6 +108,11 @@ impl Inbound {
         }
     }
 
+    /// The sender of the message that was received last, or refused.
+    pub(crate) fn sender(&self) -> Sender {
+        self.sender.map_or(Sender::ThisMachine, Sender::Peer)
+    }
+
     /// The next message from any peer. The messages of one connection come in the order in which they were sent. If a
     /// peer connects anew, messages that it sent before may still come, between or behind the new ones. Cancel-safe.
     ///
@@ -104,11 +122,24 @@ impl Inbound {
     pub async fn receive(&mut self) -> Result<Message, LinkError> {
         loop {
             match self.pull.recv().await {
-                Ok(message) => return Message::from_parts(message),
+                Ok(message) => {
+                    let mut parts = message.into_vecdeque();
+                    self.sender = sender_mark::take(&mut parts);
+                    return Message::from_parts(parts);
+                }
                 // The connection of one peer broke. The socket has removed it already.
                 Err(ZmqError::Codec(error)) => tracing::debug!(%error, "a peer broke off"),
                 Err(error) => return Err(LinkError::Zeromq(error.to_string())),
             }
+        }
+    }
+}
+
+impl fmt::Display for Sender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ThisMachine => f.write_str("a process on this machine"),
+            Self::Peer(address) => address.fmt(f),
         }
     }
 }

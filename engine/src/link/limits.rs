@@ -94,8 +94,8 @@ pub const PORTS_WAIT_MAX: Duration = Duration::from_secs(2);
 /// Connections served at once, local and remote together. A gateway receives from every stage, a stage from its
 /// predecessor and the gateways.
 pub const CONNECTIONS_MAX: usize = 128;
-/// Connections that have not yet proved that they have the key. One more closes the oldest: a peer with the key needs
-/// one round trip, a peer without it waits for its deadline.
+/// Connections that have not yet proved that they have the key. One more closes the oldest of the address that has
+/// most: a peer with the key needs one round trip, a peer without it waits for its deadline.
 pub const HANDSHAKES_MAX: usize = 64;
 
 /// Largest Noise message, in bytes: the protocol's own limit.

@@ -2,6 +2,8 @@
 //!
 //! A message with activations has two parts, one without has one. Nothing else is a message.
 
+use std::collections::VecDeque;
+
 use bytes::Bytes;
 use schema::frame::{Frame, FrameError, HEADER_BYTES_MAX};
 use zeromq::ZmqMessage;
@@ -22,8 +24,7 @@ pub struct Message {
 
 impl Message {
     /// Reads a message from its parts.
-    pub(super) fn from_parts(message: ZmqMessage) -> Result<Self, LinkError> {
-        let mut parts = message.into_vecdeque();
+    pub(super) fn from_parts(mut parts: VecDeque<Bytes>) -> Result<Self, LinkError> {
         let found = parts.len();
         let header = parts.pop_front().ok_or(LinkError::Parts { found })?;
         let activations = parts.pop_front();
@@ -95,9 +96,9 @@ mod tests {
         let message = of_parts(header, activations);
         assert_eq!(message.len(), 1);
         let mut with_empty = message.clone();
-        assert_eq!(Message::from_parts(message).unwrap().frame, refusal());
+        assert_eq!(Message::from_parts(message.into_vecdeque()).unwrap().frame, refusal());
         with_empty.push_back(Bytes::new());
-        assert!(matches!(Message::from_parts(with_empty), Err(LinkError::Parts { found: 2 })));
+        assert!(matches!(Message::from_parts(with_empty.into_vecdeque()), Err(LinkError::Parts { found: 2 })));
     }
 
     #[test]
@@ -106,7 +107,10 @@ mod tests {
         assert!(matches!(to_parts(&refusal(), values.clone()), Err(LinkError::Frame(FrameError::Activations { .. }))));
         let (header, _) = to_parts(&refusal(), Bytes::new()).unwrap();
         let message = of_parts(header, values);
-        assert!(matches!(Message::from_parts(message), Err(LinkError::Frame(FrameError::Activations { .. }))));
+        assert!(matches!(
+            Message::from_parts(message.into_vecdeque()),
+            Err(LinkError::Frame(FrameError::Activations { .. }))
+        ));
     }
 
     #[test]

@@ -37,6 +37,7 @@ mod paths;
 mod pipe;
 mod refusals;
 mod runtime_dir;
+mod sender_mark;
 mod silence;
 mod task;
 mod throughput;
@@ -53,6 +54,7 @@ pub(crate) use outbound::Measured;
 pub use outbound::Outbound;
 pub(crate) use own::own_addresses;
 pub(crate) use paths::Paths;
+pub(crate) use refusals::Refusals;
 pub(crate) use silence::Silence;
 pub use zmtp::ZmtpError;
 

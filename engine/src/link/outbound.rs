@@ -339,7 +339,7 @@ async fn relay(listener: UnixListener, stream: TcpStream, cipher: Cipher, silenc
     let (read, write) = stream.into_split();
     let (far_source, far_sink) = noise::sealed(silence.of(read), write, &cipher, Role::Initiator);
     let messages = Pipe { source: near_source, sink: far_sink };
-    carry_both(messages, Pipe { source: far_source, sink: near_sink }).await
+    carry_both(messages, &[], Pipe { source: far_source, sink: near_sink }).await
 }
 
 fn connect_error(endpoint: &str, cause: std::io::Error) -> LinkError {

@@ -8,6 +8,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::error::EndError;
 use super::limits::{CHUNK_BYTES_MAX, HANDSHAKE_WAIT_MAX, HEARTBEAT_INTERVAL};
+use super::sender_mark;
 use super::zmtp::{Flow, Zmtp};
 
 /// A source of chunks.
@@ -35,9 +36,10 @@ pub(super) struct PlainSource<R> {
 /// The writing half of a connection within the process.
 pub(super) struct PlainSink<W>(pub(super) W);
 
-/// Carries one direction until it ends.
-async fn carry<S: Source, T: Sink>(source: &mut S, sink: &mut T, flow: Flow) -> EndError {
+/// Carries one direction until it ends, with `mark` before each message unless it is empty.
+async fn carry<S: Source, T: Sink>(source: &mut S, sink: &mut T, flow: Flow, mark: &[u8]) -> EndError {
     let mut zmtp = Zmtp::new(flow);
+    let (mut starts, mut marked) = (Vec::new(), Vec::new());
     let deadline = Instant::now() + HANDSHAKE_WAIT_MAX;
     loop {
         let chunk = if !zmtp.is_ready() {
@@ -55,8 +57,12 @@ async fn carry<S: Source, T: Sink>(source: &mut S, sink: &mut T, flow: Flow) -> 
         };
         let done = match chunk {
             // The check comes before any of the chunk is handed on.
-            Ok(chunk) => match zmtp.pass(chunk) {
-                Ok(()) => sink.write(chunk).await,
+            Ok(chunk) => match zmtp.pass(chunk, &mut starts) {
+                Ok(()) if mark.is_empty() || starts.is_empty() => sink.write(chunk).await,
+                Ok(()) => {
+                    sender_mark::insert(mark, chunk, &starts, &mut marked);
+                    sink.write(&marked).await
+                }
                 Err(cause) => Err(cause.into()),
             },
             Err(end) => Err(end),
@@ -106,13 +112,14 @@ pub(super) struct Pipe<S, T> {
     pub(super) sink: T,
 }
 
-/// Carries both directions of a connection until one of them ends.
+/// Carries both directions of a connection until one of them ends, with `mark` before each message unless it is empty.
 pub(super) async fn carry_both(
     mut messages: Pipe<impl Source, impl Sink>,
+    mark: &[u8],
     mut handshake: Pipe<impl Source, impl Sink>,
 ) -> EndError {
     tokio::select! {
-        end = carry(&mut messages.source, &mut messages.sink, Flow::Messages) => end,
-        end = carry(&mut handshake.source, &mut handshake.sink, Flow::Handshake) => end,
+        end = carry(&mut messages.source, &mut messages.sink, Flow::Messages, mark) => end,
+        end = carry(&mut handshake.source, &mut handshake.sink, Flow::Handshake, &[]) => end,
     }
 }

@@ -1,4 +1,4 @@
-//! The log of refused connections: every refusal is counted, few are written, so that a flood does not fill a disk.
+//! The log of what is refused: every refusal is counted, few are written, so that a flood does not fill a disk.
 
 use std::fmt::Display;
 use std::time::Instant;
@@ -6,8 +6,10 @@ use std::time::Instant;
 use super::limits::REFUSAL_LOG_EVERY;
 
 /// Counts refusals and writes at most one log line per [`REFUSAL_LOG_EVERY`].
-#[derive(Debug, Default)]
-pub(super) struct Refusals {
+#[derive(Debug)]
+pub(crate) struct Refusals {
+    /// The kind of thing that is refused.
+    what: &'static str,
     written: Option<Instant>,
     unwritten: u64,
 }
@@ -15,10 +17,15 @@ pub(super) struct Refusals {
 // === impl Refusals ===
 
 impl Refusals {
-    /// Notes that `peer` was refused because of `cause`.
-    pub(super) fn record(&mut self, peer: &dyn Display, cause: &dyn Display) {
+    /// None yet, of things of this kind.
+    pub(crate) fn of(what: &'static str) -> Self {
+        Self { what, written: None, unwritten: 0 }
+    }
+
+    /// Notes that something of `peer` was refused because of `cause`.
+    pub(crate) fn record(&mut self, peer: &dyn Display, cause: &dyn Display) {
         if let Some(unwritten) = self.count(Instant::now()) {
-            tracing::warn!(%peer, %cause, unwritten, "connection refused");
+            tracing::warn!(%peer, %cause, unwritten, "{} refused", self.what);
         }
     }
 
@@ -39,7 +46,7 @@ mod tests {
 
     #[test]
     fn a_flood_logs_one_line_per_second_with_the_count() {
-        let (mut refusals, start) = (Refusals::default(), Instant::now());
+        let (mut refusals, start) = (Refusals::of("connection"), Instant::now());
         assert_eq!(refusals.count(start), Some(0));
         for _ in 0..5000 {
             assert_eq!(refusals.count(start + REFUSAL_LOG_EVERY / 2), None);

@@ -90,12 +90,18 @@ impl Zmtp {
     }
 
     /// Checks the next bytes of the stream, which may break anywhere. After an error the stream must not go on.
-    pub(super) fn pass(&mut self, mut bytes: &[u8]) -> Result<(), ZmtpError> {
+    /// `starts` gets the places in `chunk` at which messages start.
+    pub(super) fn pass(&mut self, chunk: &[u8], starts: &mut Vec<usize>) -> Result<(), ZmtpError> {
+        starts.clear();
+        let mut bytes = chunk;
         while let Some((first, rest)) = bytes.split_first() {
             bytes = match self.at {
                 At::Greeting { seen } => self.greeting(seen, bytes)?,
                 At::Flags => {
                     self.at = self.flags(*first)?;
+                    if self.ready && self.parts == 0 {
+                        starts.push(chunk.len() - bytes.len());
+                    }
                     rest
                 }
                 At::Length { flags, left, value } => {
@@ -194,7 +200,7 @@ mod tests {
 
     fn verdict(bytes: &[u8]) -> Result<(), ZmtpError> {
         let mut zmtp = Zmtp::new(Flow::Messages);
-        zmtp.pass(bytes)
+        zmtp.pass(bytes, &mut Vec::new())
     }
 
     #[test]
@@ -202,6 +208,23 @@ mod tests {
         let stream =
             [opened(), frame(0, b"one"), frame(MORE, &[1; 300]), frame(0, &[2; 70_000]), frame(0, b"")].concat();
         assert_eq!(verdict(&stream), Ok(()));
+    }
+
+    #[test]
+    fn messages_start_at_their_first_parts_however_the_stream_is_cut() {
+        let messages = [frame(0, b"one"), frame(MORE, &[1; 300]), frame(0, &[2; 700]), frame(0, b"")];
+        let stream = [opened(), messages.concat()].concat();
+        let first = opened().len();
+        let second = first + messages[0].len();
+        let expected = [first, second, stream.len() - messages[3].len()];
+        for size in [1, 2, 7, 300, stream.len()] {
+            let (mut zmtp, mut starts, mut found) = (Zmtp::new(Flow::Messages), Vec::new(), Vec::new());
+            for (at, chunk) in stream.chunks(size).enumerate() {
+                zmtp.pass(chunk, &mut starts).unwrap();
+                found.extend(starts.iter().map(|start| at * size + start));
+            }
+            assert_eq!(found, expected, "chunks of {size} bytes");
+        }
     }
 
     #[test]
@@ -239,9 +262,9 @@ mod tests {
         let second_command = [opened(), frame(COMMAND, b"\x05READY")].concat();
         assert_eq!(verdict(&second_command), Err(ZmtpError::Order { expected: "messages" }));
         let mut back = Zmtp::new(Flow::Handshake);
-        back.pass(&opened()).unwrap();
+        back.pass(&opened(), &mut Vec::new()).unwrap();
         assert!(back.is_ready());
-        assert_eq!(back.pass(&frame(0, b"x")), Err(ZmtpError::Order { expected: "nothing" }));
+        assert_eq!(back.pass(&frame(0, b"x"), &mut Vec::new()), Err(ZmtpError::Order { expected: "nothing" }));
     }
 
     #[test]
@@ -276,7 +299,7 @@ mod tests {
                     break;
                 }
                 let (piece, after) = rest.split_at(rest.len().min(*cut));
-                pieces = zmtp.pass(piece);
+                pieces = zmtp.pass(piece, &mut Vec::new());
                 rest = after;
             }
             prop_assert_eq!(pieces, whole);

@@ -13,7 +13,7 @@ mod setup;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use schema::record::{EvictionRecord, LinkReport, PinStatus, StageRecord};
+use schema::record::{EvictionRecord, LinkReport, PinStatus, RefusedFrame, StageRecord};
 use schema::{Key, Keyspace, StageName};
 use tracing::{info, warn};
 
@@ -168,6 +168,18 @@ impl Member {
     #[cfg(test)]
     pub(crate) fn view(&self) -> &ClusterView {
         &self.view
+    }
+
+    /// Frames that it refused so far.
+    pub(crate) fn frames_refused(&self) -> u64 {
+        self.record.load.frames_refused
+    }
+
+    /// Notes the sender of the frame that was refused last, and returns both.
+    pub(crate) fn name_refused(&mut self, from: String) -> Option<&RefusedFrame> {
+        let refused = self.record.load.frame_refused.as_mut()?;
+        refused.from = from;
+        Some(refused)
     }
 
     /// True if it is draining.

@@ -21,7 +21,7 @@ use super::memory_sampler::MemorySampler;
 use super::watchdog::Watchdog;
 use super::{Ending, StageError, StageSettings};
 use crate::limits::{SETTLE_LEFT, STORE_LOOK_MAX};
-use crate::link::{AdvertisedAddresses, Inbound, LinkError, Message};
+use crate::link::{AdvertisedAddresses, Inbound, LinkError, Message, Refusals};
 use crate::membership::{KeyMismatch, mark_to_write, read_view};
 use crate::planner::Proposals;
 use crate::route::{PeerAddresses, Route, RouteEvent};
@@ -35,6 +35,8 @@ pub(super) struct Stage {
     settings: StageSettings,
     views: watch::Receiver<Arc<ClusterView>>,
     inbound: Inbound,
+    /// Frames that were refused.
+    refusals: Refusals,
     addresses: AdvertisedAddresses,
     compute: Compute,
     done: mpsc::Receiver<Done>,
@@ -107,6 +109,7 @@ impl Stage {
             settings,
             views,
             inbound,
+            refusals: Refusals::of("frame"),
             addresses,
             compute,
             done,
@@ -189,9 +192,9 @@ impl Stage {
                     }
                     self.dispatch(Event::Done(done));
                 }
-                Wakeup::Arrived(Ok(message)) => self.dispatch(Event::Arrived(message)),
+                Wakeup::Arrived(Ok(message)) => self.receive(Event::Arrived(message)),
                 Wakeup::Arrived(Err(error)) if error.is_about_one_message() => {
-                    self.dispatch(Event::Unreadable(error.to_string()));
+                    self.receive(Event::Unreadable(error.to_string()));
                 }
                 Wakeup::Arrived(Err(error)) => break Err(error.into()),
                 Wakeup::Downstream(event) => self.dispatch(Event::Downstream(event)),
@@ -269,6 +272,18 @@ impl Stage {
             message = self.inbound.receive() => Wakeup::Arrived(message),
             () = self.addresses.changed() => Wakeup::AddressesChanged,
             _ = tick.tick() => Wakeup::Tick,
+        }
+    }
+
+    /// Passes on what the last message was, and names its sender if it was refused.
+    fn receive(&mut self, event: Event) {
+        let refused = self.member.frames_refused();
+        self.dispatch(event);
+        if self.member.frames_refused() > refused {
+            let sender = self.inbound.sender();
+            if let Some(frame) = self.member.name_refused(sender.to_string()) {
+                self.refusals.record(&sender, &frame.reason);
+            }
         }
     }
 

@@ -11,7 +11,6 @@ mod joining;
 mod limits;
 mod port;
 mod protocol;
-mod strangers;
 mod token;
 mod tokens;
 

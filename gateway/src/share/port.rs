@@ -1,12 +1,13 @@
 //! The shared port: TLS with the cluster's own authority. Whoever shows a member's certificate gets etcd's API, or
 //! layers of the model; whoever shows none can join, and nothing else. Handshakes are bounded in time, and in number:
-//! one more closes the oldest.
+//! one more closes the oldest of the address that has most.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use engine::link::ClusterKey;
 use engine::store::{EmbeddedService, SharedStore, accept};
+use engine::strangers::{Place, Strangers};
 use schema::Keyspace;
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream, lookup_host};
@@ -18,9 +19,8 @@ use tokio_rustls::server::TlsStream;
 use tracing::{debug, info, warn};
 
 use super::authority::{Authority, JOIN_PROTOCOL, MachineKey};
-use super::limits::{HANDSHAKE_WAIT_MAX, JOIN_WAIT_MAX, MEMBERS_MAX, PORT_TRIES, REQUEST_BYTES_MAX};
+use super::limits::{HANDSHAKE_WAIT_MAX, JOIN_WAIT_MAX, MEMBERS_MAX, PORT_TRIES, REQUEST_BYTES_MAX, STRANGERS_MAX};
 use super::protocol::{JoinReply, JoinRequest, Refusal, read_line, write_line};
-use super::strangers::{Place, Strangers};
 use super::token::Secret;
 use super::tokens::{admit, list, now_s};
 use crate::layers::{LAYERS_PROTOCOL, LayerService};
@@ -126,9 +126,9 @@ impl SharedPort {
 
 /// Accepts connections until the future is dropped, which closes all of them.
 async fn serve_all(listener: TcpListener, acceptor: TlsAcceptor, sharing: Arc<Sharing>) {
-    let (members, mut strangers) = (Arc::new(Semaphore::new(MEMBERS_MAX)), Strangers::default());
-    accept(listener, "the shared port", |stream, peer, _| {
-        Some(serve(stream, peer, acceptor.clone(), sharing.clone(), members.clone(), strangers.enter()))
+    let (members, mut strangers) = (Arc::new(Semaphore::new(MEMBERS_MAX)), Strangers::new(STRANGERS_MAX));
+    accept(listener, "the shared port", |stream, peer| {
+        Some(serve(stream, peer, acceptor.clone(), sharing.clone(), members.clone(), strangers.enter(peer.ip())))
     })
     .await;
 }

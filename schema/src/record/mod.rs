@@ -32,7 +32,7 @@ pub use model::{KvBytes, LayerCost, ModelRecord, ShardBytes};
 pub use pin::{Pin, PinStatus};
 pub use placement::{Placement, PlacementError, Shard};
 pub use share::{Share, ShareError};
-pub use stage::{DeviceKind, FormatSpeed, MemoryUse, Speeds, StageLoad, StageRecord};
+pub use stage::{DeviceKind, FormatSpeed, MemoryUse, RefusedFrame, Speeds, StageLoad, StageRecord};
 pub use starts::StartsRecord;
 pub use text_limit::{TEXT_BATCH_ROWS_MAX, TEXT_TOKENS_MAX, text_tokens_max};
 pub use token::{TokenRecord, TokenState};

@@ -136,12 +136,24 @@ pub struct StageLoad {
     pub sent_bytes_total: u64,
     /// Frames refused since the process started (wrong generation, duplicate, gap, malformed).
     pub frames_refused: u64,
+    /// The sender of the last of them, and the reason.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frame_refused: Option<RefusedFrame>,
     /// Number of stages that it evicted since the process started, because they did not answer.
     #[serde(default)]
     pub strikes_total: u64,
     /// The addresses of the peers on other machines that it sends to, as it finds them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub links: Vec<LinkReport>,
+}
+
+/// A frame that was refused.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedFrame {
+    /// The address of its sender, or that it is a process of the same machine.
+    pub from: String,
+    /// The reason.
+    pub reason: String,
 }
 
 /// A process's memory as the operating system counts it, in bytes. Zero if the system does not report it.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use schema::frame::{Chosen, Frame, HiddenState, Hop, Refusal, Spent, Tokens};
-use schema::record::StageLoad;
+use schema::record::{RefusedFrame, StageLoad};
 use schema::{Epoch, Generation, Step};
 use tracing::{debug, warn};
 
@@ -21,6 +21,9 @@ use crate::stage::frame_gate::{Expected, FrameGate, Verdict};
 use crate::stage::held::{Held, Next};
 use crate::stage::usage::StageUsage;
 use crate::view::ClusterView;
+
+/// Characters of the reason for a refusal that a stage's load has.
+const REASON_CHARS_MAX: usize = 200;
 
 /// The identity of a micro-batch, and the slot of the stage that it was sent to.
 #[derive(Clone, Copy)]
@@ -88,12 +91,16 @@ impl Relay {
         let hidden = if held.slot == 0 { 0 } else { model.map_or(0, |model| model.hidden) };
         let pool = model.map_or(Pool::default(), Pool::new);
         let share = view.gateways.get(&hop.gateway).map(|gateway| gateway.value.share);
+        // They would spoil the keys and values, and be noticed by the last stage only.
+        if hop.generation == held.generation && !are_finite(&activations) {
+            return refuse(&hop, "rows with values that are not finite came".to_owned(), false, view, load);
+        }
         match self.gate.check(&hop, &Expected { id: held.id(), hidden, pool, share }) {
             Verdict::Drop(reason) => drop_frame(reason, load),
             Verdict::Refuse(reason) => refuse(&hop, reason, true, view, load),
             Verdict::StaleEpoch(known) => {
-                load.frames_refused += 1;
                 let reason = format!("epoch {} came: expected {known} or a later one", hop.epoch);
+                count_refused(&reason, load);
                 refusal(hop.gateway, FrameId::of(&hop), reason, true, known, view)
             }
             // A new epoch uses the same link, which may carry another gateway's micro-batches.
@@ -234,6 +241,16 @@ impl Relay {
     }
 }
 
+/// True if each of these f32 values is finite.
+fn are_finite(activations: &[u8]) -> bool {
+    const EXPONENT: u32 = 0x7f80_0000;
+    let values = activations
+        .chunks_exact(size_of::<f32>())
+        .map(|bytes| u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]));
+    // Without a branch for each value, it takes the time of reading them.
+    values.fold(true, |finite, value| finite & (value & EXPONENT != EXPONENT))
+}
+
 /// The consequences of an event on the route to a gateway.
 pub(super) struct Upstream {
     /// The record's new trouble. `None` if it stays as it is.
@@ -244,9 +261,16 @@ pub(super) struct Upstream {
 
 /// Counts a frame that is not used. No gateway waits for it.
 pub(super) fn drop_frame(reason: &str, load: &mut StageLoad) -> Option<Order> {
-    load.frames_refused += 1;
+    count_refused(reason, load);
     debug!(reason, "a frame was refused");
     None
+}
+
+/// Counts a frame that was refused. Whoever received it knows the sender.
+fn count_refused(reason: &str, load: &mut StageLoad) {
+    load.frames_refused += 1;
+    load.frame_refused =
+        Some(RefusedFrame { from: String::new(), reason: reason.chars().take(REASON_CHARS_MAX).collect() });
 }
 
 /// Refuses `hop` because the compute thread has no room for it.
@@ -258,7 +282,7 @@ pub(super) fn overloaded(hop: &Hop, view: &ClusterView) -> Option<Order> {
 /// Refuses a micro-batch. `passing` is true if the cause is not the micro-batch itself.
 fn refuse(hop: &Hop, reason: String, passing: bool, view: &ClusterView, load: &mut StageLoad) -> Option<Order> {
     warn!(step = %hop.step, epoch = %hop.epoch, reason, "refusing a micro-batch");
-    load.frames_refused += 1;
+    count_refused(&reason, load);
     refusal(hop.gateway, FrameId::of(hop), reason, passing, Epoch(0), view)
 }
 

@@ -11,12 +11,12 @@ use tracing::warn;
 /// Pause after the system refused to accept, as it does when file descriptors run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Accepts connections until the future is dropped, which closes all of them. `serve` takes a connection, its peer and
-/// the number of those that are open, and refuses it by `None`. `port` names the port in the log.
+/// Accepts connections until the future is dropped, which closes all of them. `serve` takes a connection and its peer,
+/// and refuses it by `None`. `port` names the port in the log.
 pub async fn accept<F>(
     listener: TcpListener,
     port: &'static str,
-    mut serve: impl FnMut(TcpStream, SocketAddr, usize) -> Option<F>,
+    mut serve: impl FnMut(TcpStream, SocketAddr) -> Option<F>,
 ) where
     F: Future<Output = ()> + Send + 'static,
 {
@@ -28,7 +28,7 @@ pub async fn accept<F>(
         };
         match accepted {
             Ok((stream, peer)) => {
-                if let Some(serving) = serve(stream, peer, connections.len()) {
+                if let Some(serving) = serve(stream, peer) {
                     connections.spawn(serving);
                 }
             }

@@ -17,9 +17,11 @@ use tokio::time::timeout;
 use tracing::debug;
 
 use super::accept::accept;
+use super::connections::{Calls, Connections};
 use super::service::Service;
 
-/// Most connections at a time: one or two per process of the cluster, and those of operators' tools.
+/// Most connections at a time: one or two per process of the cluster, and those of operators' tools. One more closes
+/// one that has no call; members always have streams.
 const CONNECTIONS_MAX: usize = 128;
 
 /// Most calls and streams at a time on one connection: a process has a handful.
@@ -49,20 +51,27 @@ const EXPLANATION: &str =
 
 /// Accepts connections until the future is dropped, which closes all of them.
 pub(super) async fn serve(listener: TcpListener, service: Arc<Service>) {
-    accept(listener, "the embedded store", |stream, peer, connections| {
-        if connections >= CONNECTIONS_MAX {
-            debug!(%peer, connections, "connection refused: too many");
+    let connections = Connections::new(CONNECTIONS_MAX);
+    accept(listener, "the embedded store", |stream, peer| {
+        let Some(mut connection) = connections.admit() else {
+            debug!(%peer, "connection refused: {CONNECTIONS_MAX} have calls");
             return None;
-        }
+        };
         // Small replies should not wait for more to send. If the option cannot be set, that costs only time.
         let _ = stream.set_nodelay(true);
-        Some(serve_connection(stream, service.clone()))
+        let serving = serve_connection(stream, service.clone(), Some(connection.calls()));
+        Some(async move {
+            tokio::select! {
+                () = serving => {}
+                () = connection.closed() => debug!(%peer, "closed for another connection: it had no call"),
+            }
+        })
     })
     .await;
 }
 
-/// Serves one connection, from its first byte to its last.
-pub(super) async fn serve_connection<S>(mut stream: S, service: Arc<Service>)
+/// Serves one connection, from its first byte to its last. Its calls are noted in `calls`.
+pub(super) async fn serve_connection<S>(mut stream: S, service: Arc<Service>, calls: Option<Calls>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -72,8 +81,8 @@ where
         Ok(Err(_)) | Err(_) => return,
     }
     let answer = service_fn(move |request| {
-        let service = service.clone();
-        async move { Ok::<_, std::convert::Infallible>(service.answer(request).await) }
+        let (service, call) = (service.clone(), calls.as_ref().map(Calls::begin));
+        async move { Ok::<_, std::convert::Infallible>(service.answer(request, call).await) }
     });
     let served = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())

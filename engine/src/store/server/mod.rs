@@ -3,6 +3,7 @@
 //! authenticated are served by [`EmbeddedService`].
 
 mod accept;
+mod connections;
 mod http2;
 mod kv;
 mod lease;
@@ -103,7 +104,7 @@ impl EmbeddedService {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        http2::serve_connection(stream, self.0.clone()).await;
+        http2::serve_connection(stream, self.0.clone(), None).await;
     }
 }
 

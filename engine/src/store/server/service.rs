@@ -14,6 +14,7 @@ use tokio::time::timeout;
 use tonic::Status;
 use tonic::codegen::Service as _;
 
+use super::connections::Call;
 use super::kv::KvService;
 use super::lease::LeaseService;
 use super::members::{ClusterService, MaintenanceService};
@@ -81,20 +82,20 @@ impl Service {
         }
     }
 
-    /// Answers any request.
-    pub(super) async fn answer(&self, request: Request<Incoming>) -> Response<Reply> {
+    /// Answers any request. `call` is dropped with the reply.
+    pub(super) async fn answer(&self, request: Request<Incoming>, call: Option<Call>) -> Response<Reply> {
         let path = request.uri().path();
         if CALLS.contains(&path) {
             let limited = async {
                 // Cannot fail: the semaphore is never closed.
                 let permit = self.calls.clone().acquire_owned().await.ok();
                 let (head, body) = self.dispatch(request).await.into_parts();
-                Response::from_parts(head, Reply { body, _permit: permit })
+                Response::from_parts(head, Reply { body, _permit: permit, _call: call })
             };
             let late = || Status::deadline_exceeded("the call did not arrive in time").into_http();
             timeout(CALL_TIMEOUT, limited).await.unwrap_or_else(|_| late())
         } else if STREAMS.contains(&path) {
-            self.dispatch(request).await.map(|body| Reply { body, _permit: None })
+            self.dispatch(request).await.map(|body| Reply { body, _permit: None, _call: call })
         } else {
             not_offered(path).into_http()
         }
@@ -120,6 +121,7 @@ impl Service {
 pub(super) struct Reply {
     body: tonic::body::Body,
     _permit: Option<OwnedSemaphorePermit>,
+    _call: Option<Call>,
 }
 
 impl Body for Reply {

@@ -8,8 +8,8 @@ use engine::report::{ClusterReport, StageReport};
 use engine::view::{ClusterView, Complaint, PinReport};
 use http::StatusCode;
 use schema::record::{
-    ClaimRecord, DeviceKind, GatewayRecord, KvType, MemoryUse, ModelRecord, NetworkInterface, Pin, Placement, Shard,
-    Share, Speeds, TouchedExperts,
+    ClaimRecord, DeviceKind, GatewayRecord, KvType, MemoryUse, ModelRecord, NetworkInterface, Pin, Placement,
+    RefusedFrame, Shard, Share, Speeds, TouchedExperts,
 };
 use schema::{Fingerprint, Generation, LayerRange, StageName};
 use serde::Serialize;
@@ -99,6 +99,8 @@ struct StageBody<'a> {
     idle_output: Option<f64>,
     sent_bytes_total: Option<u64>,
     frames_refused: Option<u64>,
+    /// The last of them.
+    frame_refused: Option<&'a RefusedFrame>,
 }
 
 #[derive(Debug, Serialize)]
@@ -280,6 +282,7 @@ impl<'a> StageBody<'a> {
             idle_output: load.map(|load| load.idle_output),
             sent_bytes_total: load.map(|load| load.sent_bytes_total),
             frames_refused: load.map(|load| load.frames_refused),
+            frame_refused: load.and_then(|load| load.frame_refused.as_ref()),
         }
     }
 }
