@@ -16,6 +16,8 @@ pub(super) const PAGE_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) const STALL_MAX: Duration = Duration::from_secs(20);
 /// Time without a token after which a stream is given up.
 pub(super) const SILENCE_MAX: Duration = Duration::from_secs(120);
+/// Most answers that are taken for the undisturbed one, until one was not begun twice.
+pub(super) const UNDISTURBED_TRIES: u32 = 3;
 /// A gap after the fault is a pause if it is this many times the longest undisturbed one.
 pub(super) const PAUSE_FACTOR: u32 = 3;
 /// A shorter gap is no pause, whatever the undisturbed ones were.

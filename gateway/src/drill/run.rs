@@ -10,7 +10,9 @@ use super::error::DrillError;
 use super::etcd::OwnEtcd;
 use super::fault::Fault;
 use super::gateway::Gateway;
-use super::limits::{PAUSE_FACTOR, PAUSE_MIN, SILENCE_MAX, STALL_MAX, WHOLE_POLL_INTERVAL, WHOLE_TIMEOUT};
+use super::limits::{
+    PAUSE_FACTOR, PAUSE_MIN, SILENCE_MAX, STALL_MAX, UNDISTURBED_TRIES, WHOLE_POLL_INTERVAL, WHOLE_TIMEOUT,
+};
 use super::link_cut;
 use super::own_cluster::OwnCluster;
 use super::plan::DrillPlan;
@@ -46,7 +48,14 @@ pub async fn run(
         after: plan.fault_after(),
         tokens: plan.tokens,
     });
-    let undisturbed = drill.record(&model).await?;
+    let mut undisturbed = drill.record(&model).await?;
+    for _ in 1..UNDISTURBED_TRIES {
+        if undisturbed.attempts <= 1 {
+            break;
+        }
+        // Something else disturbed it, such as a stage that has just come back.
+        undisturbed = drill.record(&model).await?;
+    }
     observe(DrillProgress::Undisturbed {
         tokens: undisturbed.token_ids.len(),
         took: undisturbed.took,
