@@ -106,7 +106,7 @@ mod tests {
     use crate::gpu::kernel::format_name;
 
     #[test]
-    #[ignore = "needs NVRTC (libnvrtc), but neither driver nor GPU: etc/check-msl cuda"]
+    #[ignore = "needs NVRTC (libnvrtc), but neither driver nor GPU"]
     fn the_kernels_of_every_format_compile() {
         for format in Format::ALL.map(Some).into_iter().chain([None]) {
             if format.is_none_or(|format| format_name(format).is_some()) {
