@@ -48,7 +48,7 @@ const FDS_MAX: usize = 1100;
 /// Descriptors that a process may have more after the flood than before.
 const LEFT_FDS_MAX: usize = 24;
 const RELEASED_WITHIN: Duration = Duration::from_secs(20);
-/// How often each client comes.
+/// Times that each client comes.
 const ROUNDS: usize = 3;
 const PROMPT: [u32; 6] = [504, 4149, 282, 3575, 314, 3030];
 const TOKENS: u32 = 120;

@@ -132,7 +132,7 @@ pub(crate) fn join_port() -> Target {
     Target { name: "join_port", seeds, run: Box::new(run), memory: (2 << 20, 512) }
 }
 
-/// What somebody answers who has the place of the cluster that a machine joins.
+/// The answers of a liar in the place of the cluster that a machine joins.
 pub(crate) fn join_reply() -> Target {
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
     let (state, cluster, liar) = (scratch(), home(), Liar::start());

@@ -91,7 +91,7 @@ mod tests {
         }
     }
 
-    /// What is answered to `chunks`.
+    /// The answer to `chunks`, and the end of their connection.
     async fn answered(chunks: &[&[u8]]) -> (EndError, Vec<u8>) {
         let key = ClusterKey::generate().unwrap();
         let (mut near, mut far) = duplex(1 << 16);

@@ -44,7 +44,7 @@ pub struct StageRecord {
     pub proof: Option<Proof>,
     /// The kind of device that it computes on.
     pub device: DeviceKind,
-    /// Why it computes there, if that is not the device that was asked for, or if candle computes there.
+    /// The reason for the device, if that is not the device that was asked for, or if candle computes there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device_reason: Option<String>,
     /// The model name of the processor or GPU.

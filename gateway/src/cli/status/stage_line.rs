@@ -15,7 +15,7 @@ pub struct StageLine {
     pub host: Option<String>,
     /// The device it computes on.
     pub device: Option<DeviceKind>,
-    /// Why it computes there, if that is not the device that was asked for.
+    /// The reason for the device, if that is not the device that was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device_reason: Option<String>,
     /// The layers that the placement gives it.
