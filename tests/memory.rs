@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use common::cluster::Cluster;
 use common::golden::{Golden, answers, golden, numbers};
+use common::wait_for;
 use schema::LayerRange;
 use schema::record::{KvRoom, KvType};
 use stages::weights::ModelFile;
@@ -119,8 +120,13 @@ fn look(file: &ModelFile, golden: &[Golden], kv_type: KvType) -> Seen {
         assert!(fresh <= OTHER_BYTES_MAX, "layers {range}: {fresh} bytes before any request");
         assert!(resident > own / 2, "layers {range} are not even mapped: is the file another one?");
         assert!(resident <= own + SLACK_BYTES, "layers {range}: {resident} bytes of the model file, its own are {own}");
-        let reported = stage["memory"]["used"]["weights_resident_bytes"].as_u64().expect("a number");
-        assert!((own..=own + SLACK_BYTES).contains(&reported), "layers {range}: {reported} bytes reported, own {own}");
+        // A stage measures itself now and then, the last time perhaps before it had mapped its layers.
+        wait_for(&format!("{own} bytes reported as resident, layers {range}"), Duration::from_secs(20), || {
+            let stages = cluster.stages();
+            let stage = stages.iter().find(|stage| stage["pid"] == pid).expect("the same process");
+            let reported = stage["memory"]["used"]["weights_resident_bytes"].as_u64().expect("a number");
+            (own..=own + SLACK_BYTES).contains(&reported)
+        });
         seen.taken.add(pid, &name);
         seen.bounds.insert(range, announced("bound_bytes"));
     }

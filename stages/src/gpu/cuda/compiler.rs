@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     #[ignore = "needs NVRTC (libnvrtc), but neither driver nor GPU"]
-    fn the_kernels_of_every_format_compile() {
+    fn nvrtc_compiles_the_kernels_of_every_format() {
         for format in Format::ALL.map(Some).into_iter().chain([None]) {
             if format.is_none_or(|format| format_name(format).is_some()) {
                 let program = Program::new(&Dialect::Cuda.source(format)).expect("a program");
