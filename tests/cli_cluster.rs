@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 
 use common::etcd::{Etcd, etcdctl};
 use schema::record::{ClaimRecord, ClaimState, GatewayRecord, ModelRecord, Placement, Shard, Share, StageRecord};
-use schema::{ClaimId, Generation, Key, Keyspace, LayerRange, Protocol};
+use schema::{ClaimId, Epoch, Generation, Key, Keyspace, LayerRange, Protocol};
 
 fn put(etcd: &Etcd, key: &Key, record: &impl serde::Serialize) {
     let name = Keyspace::new(&"home".parse().unwrap()).name(key);
@@ -73,6 +73,7 @@ fn write_records(etcd: &Etcd, gateway: &str) {
         proof: None,
         trouble: None,
         share: Share::of(0..64),
+        epoch: Some(Epoch(0)),
     };
     put(etcd, &Key::Gateway(0), &gateway);
 }

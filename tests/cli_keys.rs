@@ -7,7 +7,7 @@ use schema::record::{
     GatewayRecord, InterfaceKind, KeyMark, KvType, LinkReport, LinkState, MemoryUse, ModelRecord, NetworkInterface,
     Pin, PinStatus, Placement, Proof, Shard, Share, StageLoad, StageRecord, StartsRecord, TokenRecord, TouchedExperts,
 };
-use schema::{ClaimId, ClusterName, Fingerprint, Generation, Key, Keyspace, LayerRange, Protocol, StageName};
+use schema::{ClaimId, ClusterName, Epoch, Fingerprint, Generation, Key, Keyspace, LayerRange, Protocol, StageName};
 use serde::Serialize;
 
 const DOCUMENT: &str = include_str!("../etc/keys.md");
@@ -161,6 +161,7 @@ fn records() -> Vec<(String, String)> {
         proof: Some(Proof("4c".repeat(32))),
         trouble: None,
         share: Share::of(0..32),
+        epoch: Some(Epoch(0)),
     };
     let records = vec![
         (Key::KeyMark, json(&KeyMark { mark: "8f14e45fceea167a5a36dedd4bea2543".to_owned() })),

@@ -10,6 +10,8 @@ pub mod core;
 #[cfg(feature = "cluster")]
 pub mod decide;
 #[cfg(feature = "cluster")]
+mod epochs;
+#[cfg(feature = "cluster")]
 pub mod expert_report;
 #[cfg(feature = "cluster")]
 pub mod generate;

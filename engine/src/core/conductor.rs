@@ -20,6 +20,7 @@ use super::fault::PipelineFault;
 use super::holdings::Holdings;
 use super::scheduler::{Batch, Scheduler, SequenceEvents, Shape};
 use super::sequence::StageLabel;
+use crate::epochs;
 use crate::generate::{Rejection, Request};
 use crate::limits::{EPOCH_BACKOFF_FREE, EPOCH_BACKOFF_MAX, EPOCH_BACKOFF_MIN, REFUSAL_PAUSE, WAITING_MAX};
 use crate::link::Unreachable;
@@ -28,11 +29,6 @@ use crate::route::RouteEvent;
 use crate::runner::KV_BLOCK_TOKENS;
 use crate::share::{BlockSet, GatewayRegistration, Pool};
 use crate::view::{ClusterView, Versioned};
-
-/// An epoch's number is at least this many times the revision at which the gateway's record last changed in the store.
-/// The next gateway in the same slot has a higher revision and so higher epochs, unless this one began more epochs than
-/// this within one revision.
-const EPOCHS_PER_REVISION: u64 = 1 << 20;
 
 /// The pipeline as the view shows it. If two are equal, they are of the same processes, which still have the same keys
 /// and values in memory.
@@ -58,7 +54,7 @@ pub(crate) struct Conductor {
     /// The pipeline in use. `None` while the view shows none, or none that this gateway may use.
     identity: Option<Identity>,
     /// The number of the newest epoch.
-    epochs: u64,
+    epochs: Epoch,
     /// The number of blocks of each kind of the stage that has the fewest.
     blocks_max: KvBlocks,
     /// The last write of this gateway's record: the revision of the view that it was decided by, and its time.
@@ -93,7 +89,7 @@ impl Conductor {
             registered: None,
             holdings: Holdings::default(),
             identity: None,
-            epochs: 0,
+            epochs: Epoch(0),
             blocks_max: KvBlocks::default(),
             last_write: None,
             first_endpoint: String::new(),
@@ -200,7 +196,11 @@ impl Conductor {
                 let Some((fault, events)) = self.scheduler.refused(&refusal) else { return };
                 // If the stage knows a higher epoch, it is from the gateway that had this slot before. It can be higher
                 // than this one's if the store has lost its data since, and counts revisions from the start again.
-                self.epochs = self.epochs.max(refusal.epoch_known.0);
+                if refusal.epoch_known <= epochs::newest_followed(self.epochs) {
+                    self.epochs = self.epochs.max(refusal.epoch_known);
+                } else {
+                    warn!(slot = refusal.slot, epoch = %refusal.epoch_known, "a stage names an epoch of no store");
+                }
                 after.extend(deliver(events));
                 self.recovery = Some((now + REFUSAL_PAUSE, fault));
             }
@@ -297,7 +297,7 @@ impl Conductor {
         // The next gateway in this slot registers at a higher revision than any that this gateway's record had, so its
         // epochs are higher.
         let revision = self.own_record().map_or(0, |gateway| gateway.mod_revision);
-        self.epochs = (self.epochs + 1).max(revision * EPOCHS_PER_REVISION);
+        self.epochs = self.epochs.next().max(epochs::first(revision));
         let label = |claim: &&Versioned<ClaimRecord>| StageLabel {
             stage: claim.value.stage.to_string(),
             layers: claim.value.layers.into(),
@@ -311,7 +311,7 @@ impl Conductor {
         self.holdings.given_before = Step(0);
         let shape = Shape {
             generation: identity.generation,
-            epoch: Epoch(self.epochs),
+            epoch: self.epochs,
             stages: claims.iter().map(label).collect(),
             kinds,
             blocks: full.into_iter().collect(),

@@ -35,6 +35,8 @@ pub(super) struct Expected {
     pub(super) pool: Pool,
     /// The part of them that the gateway has, as the store shows it. `None` if the store shows no such gateway.
     pub(super) share: Option<Share>,
+    /// The newest epoch that the gateway may have begun, as the store shows it.
+    pub(super) newest: Epoch,
 }
 
 /// For each gateway, its epoch and next step.
@@ -57,7 +59,7 @@ impl FrameGate {
     /// that a block belongs to another gateway, it computes nothing of the former owner in that block. Earlier contents
     /// are never read, because a gateway treats a block that it gains as empty.
     pub(super) fn check(&mut self, hop: &Hop, expected: &Expected) -> Verdict {
-        let Expected { id, hidden, pool, share } = expected;
+        let Expected { id, hidden, pool, share, newest } = expected;
         if hop.generation != id.generation {
             return Verdict::Drop("another generation");
         }
@@ -82,6 +84,10 @@ impl FrameGate {
         }
         if hop.hidden != *hidden {
             return Verdict::Refuse(format!("rows of {} values: expected {hidden}", hop.hidden));
+        }
+        // Otherwise a made-up epoch would end those of the gateway, which could not go above it.
+        if known.is_none_or(|(epoch, _)| hop.epoch > epoch) && hop.epoch > *newest {
+            return Verdict::Refuse(format!("epoch {} came: expected {newest} at most, by the store", hop.epoch));
         }
         self.gateways.insert(hop.gateway, (hop.epoch, next.next()));
         Verdict::Take
@@ -112,7 +118,7 @@ mod tests {
 
     fn expected() -> Expected {
         let (id, pool) = (ClaimId::new(Generation(3), 1), Pool::new(&testing::model(&[1; 4], 0)));
-        Expected { id, hidden: 8, pool, share: Some(Share::of(0..2)) }
+        Expected { id, hidden: 8, pool, share: Some(Share::of(0..2)), newest: Epoch(9) }
     }
 
     #[test]
@@ -149,6 +155,18 @@ mod tests {
         assert!(matches!(check(&mut frame_gate, &hop(3, 2, 1)), Verdict::Refuse(_)));
         assert_eq!(check(&mut frame_gate, &hop(3, 2, 0)), Verdict::Take);
         assert_eq!(check(&mut frame_gate, &hop(3, 1, 1)), Verdict::StaleEpoch(Epoch(2)));
+    }
+
+    #[test]
+    fn an_epoch_that_the_store_does_not_show_is_refused_and_ends_none() {
+        let mut frame_gate = FrameGate::default();
+        assert!(matches!(check(&mut frame_gate, &hop(3, u64::MAX, 0)), Verdict::Refuse(_)));
+        assert_eq!(check(&mut frame_gate, &hop(3, 9, 0)), Verdict::Take);
+        assert!(matches!(check(&mut frame_gate, &hop(3, 10, 0)), Verdict::Refuse(_)));
+        assert_eq!(check(&mut frame_gate, &hop(3, 9, 1)), Verdict::Take, "it was taken before");
+        // The store lost its data and shows less now: what runs goes on.
+        let less = Expected { newest: Epoch(1), ..expected() };
+        assert_eq!(frame_gate.check(&hop(3, 9, 2), &less), Verdict::Take);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::interface::AdvertisedAddress;
 use super::membership::Proof;
 use super::share::Share;
-use crate::Protocol;
+use crate::{Epoch, Protocol};
 
 /// One gateway process. The key exists as long as its lease.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +41,10 @@ pub struct GatewayRecord {
     /// part.
     #[serde(default)]
     pub share: Share,
+    /// The newest epoch that the gateway has begun beyond those that follow from this record's revision; 0 if there is
+    /// none. Stages take no epoch far above. `None` in the records of older gateways.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<Epoch>,
 }
 
 // === impl GatewayRecord ===
@@ -60,6 +64,7 @@ impl GatewayRecord {
             proof: None,
             trouble: None,
             share: Share::EMPTY,
+            epoch: Some(Epoch(0)),
         }
     }
 }

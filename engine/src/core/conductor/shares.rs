@@ -8,6 +8,7 @@ use tracing::info;
 
 use super::Conductor;
 use crate::core::event::{Order, Purpose};
+use crate::epochs;
 use crate::limits::{SHARE_SETTLE, STORE_RETRY, TROUBLE_REPORT_AFTER};
 use crate::membership::write_gateway;
 use crate::share::{GatewayRegistration, Pool, ShareChange};
@@ -37,6 +38,11 @@ impl Conductor {
         if trouble.is_some() != own.value.trouble.is_some() {
             self.last_write = Some((self.view.revision, now));
             let record = GatewayRecord { trouble, ..own.value };
+            return Some(self.commit_record(slot, &record, lease));
+        }
+        if let Some(epoch) = epochs::to_name(self.epochs, &own) {
+            self.last_write = Some((self.view.revision, now));
+            let record = GatewayRecord { epoch: Some(epoch), ..own.value };
             return Some(self.commit_record(slot, &record, lease));
         }
         let mut share = own.value.share;

@@ -68,3 +68,29 @@ fn an_unreachable_store_changes_nothing_and_its_last_view_counts() {
     assert!(begins_epoch(&view_of(&mut conductor, gone)));
     assert!(!conductor.status().serving);
 }
+
+#[test]
+fn an_epoch_that_a_stage_made_up_is_not_followed() {
+    let keyspace = Keyspace::new(&"test".parse().unwrap());
+    let mut conductor = Conductor::new(keyspace, Scheduler::new(false), Arc::new(ClusterView::default()));
+    conductor.handle(Event::Registered(REGISTERED), Instant::now());
+    let hop = |orders: Vec<Order>| {
+        orders.into_iter().find_map(|order| if let Order::Send { hop, .. } = order { Some(hop) } else { None })
+    };
+    let mut sent = hop(view_of(&mut conductor, view())).expect("an empty micro-batch");
+    for (known, next) in [(u64::MAX, sent.epoch.0 + 1), (u64::MAX / 2, sent.epoch.0 + 2), (1 << 50, (1 << 50) + 1)] {
+        let Hop { generation, epoch, step, slot, .. } = sent;
+        let (reason, epoch_known) = ("stale".to_owned(), Epoch(known));
+        let refusal = schema::frame::Refusal { generation, epoch, step, slot, reason, passing: true, epoch_known };
+        let now = Instant::now();
+        conductor.handle(Event::Arrived(Frame::Refusal(refusal)), now);
+        sent = hop(conductor.handle(Event::Wake, now + REFUSAL_PAUSE)).expect("the next epoch");
+        assert_eq!(sent.epoch, Epoch(next), "a stage said that it knows {known}");
+    }
+    // Stages that do not know that epoch yet learn of it from the gateway's record.
+    let orders = conductor.handle(Event::Tick, Instant::now() + std::time::Duration::from_secs(1));
+    let Some(Order::Commit(Purpose::Record, txn)) = orders.last() else { panic!("no record: {orders:?}") };
+    let crate::store::Write::Put { value, .. } = &txn.writes[0] else { panic!("{txn:?}") };
+    let record: GatewayRecord = serde_json::from_slice(value).unwrap();
+    assert_eq!(record.epoch, Some(sent.epoch));
+}

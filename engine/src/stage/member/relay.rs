@@ -11,6 +11,7 @@ use schema::{Epoch, Generation, Step};
 use tracing::{debug, warn};
 
 use super::event::Order;
+use crate::epochs;
 use crate::limits::UPSTREAM_SILENCE_MAX;
 use crate::link::{Message, Unreachable, UnreachableKind, activations_to_bytes};
 use crate::route::RouteEvent;
@@ -90,12 +91,14 @@ impl Relay {
         let model = view.model.as_ref().map(|model| &model.value);
         let hidden = if held.slot == 0 { 0 } else { model.map_or(0, |model| model.hidden) };
         let pool = model.map_or(Pool::default(), Pool::new);
-        let share = view.gateways.get(&hop.gateway).map(|gateway| gateway.value.share);
+        let gateway = view.gateways.get(&hop.gateway);
+        let (share, newest) = (gateway.map(|gateway| gateway.value.share), gateway.map(epochs::newest_taken));
+        let expected = Expected { id: held.id(), hidden, pool, share, newest: newest.unwrap_or_default() };
         // They would spoil the keys and values, and be noticed by the last stage only.
         if hop.generation == held.generation && !are_finite(&activations) {
             return refuse(&hop, "rows with values that are not finite came".to_owned(), false, view, load);
         }
-        match self.gate.check(&hop, &Expected { id: held.id(), hidden, pool, share }) {
+        match self.gate.check(&hop, &expected) {
             Verdict::Drop(reason) => drop_frame(reason, load),
             Verdict::Refuse(reason) => refuse(&hop, reason, true, view, load),
             Verdict::StaleEpoch(known) => {

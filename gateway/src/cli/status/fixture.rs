@@ -7,7 +7,7 @@ use schema::record::{
     ClaimRecord, ClaimState, DeviceKind, FormatSpeed, GatewayRecord, MemoryUse, ModelRecord, Placement, Shard, Share,
     Speeds, StageLoad, StageRecord,
 };
-use schema::{ClaimId, ClusterName, Generation, Key, Keyspace, LayerRange, Protocol, StageName};
+use schema::{ClaimId, ClusterName, Epoch, Generation, Key, Keyspace, LayerRange, Protocol, StageName};
 
 pub(in crate::cli) fn name(stage: &str) -> StageName {
     stage.parse().unwrap()
@@ -131,6 +131,7 @@ pub(in crate::cli) fn view(second: Option<ClaimState>, gateway: Option<&str>) ->
             proof: None,
             trouble: None,
             share: Share::of(0..64),
+            epoch: Some(Epoch(0)),
         };
         entries.push((Key::Gateway(0), json(serde_json::to_vec(&record))));
     }
