@@ -304,3 +304,70 @@ async fn a_full_store_reports_it_and_keeps_serving() {
     }
     panic!("the store took more than its bound");
 }
+
+/// A frame of HTTP/2: length, type, flags, stream.
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+/// A connection with calls for `key`, whose client takes no byte of any reply.
+async fn unread_calls(address: std::net::SocketAddr, key: &str, calls: u32) -> TcpStream {
+    // INITIAL_WINDOW_SIZE 0.
+    let settings = [0, 4, 0, 0, 0, 0];
+    let mut bytes = [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &frame(4, 0, 0, &settings)].concat();
+    let headers = [
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":path", "/etcdserverpb.KV/Range"),
+        (":authority", "store"),
+        ("content-type", "application/grpc"),
+        ("te", "trailers"),
+    ];
+    let mut block = Vec::new();
+    for (name, value) in headers {
+        // A literal without indexing.
+        block.push(0);
+        for text in [name, value] {
+            block.push(text.len() as u8);
+            block.extend(text.as_bytes());
+        }
+    }
+    let request = [&[0x0a, key.len() as u8], key.as_bytes()].concat();
+    let message = [&[0, 0, 0, 0, request.len() as u8], &request[..]].concat();
+    for call in 0..calls {
+        bytes.extend(frame(1, 4, 2 * call + 1, &block));
+        bytes.extend(frame(0, 1, 2 * call + 1, &message));
+    }
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(&bytes).await.unwrap();
+    stream
+}
+
+#[tokio::test]
+async fn a_client_that_reads_no_reply_keeps_no_other_from_working() {
+    let server = server().await;
+    let store = client(&server).await;
+    put(&store, "big", &"v".repeat(1 << 20)).await;
+    // Enough for every permit that there is, many times over.
+    let mut stalled = Vec::new();
+    for _ in 0..64 {
+        stalled.push(unread_calls(server.local_addr(), "big", 64).await);
+    }
+    let mut longest = Duration::ZERO;
+    for turn in 0..20 {
+        let started = std::time::Instant::now();
+        timeout(WAIT_MAX, put(&store, "turn", &turn.to_string())).await.expect("it works");
+        longest = longest.max(started.elapsed());
+    }
+    assert!(longest < Duration::from_secs(8), "a call waited for {longest:?}");
+    // Those that held the permits were closed.
+    let mut closed = 0;
+    for stream in &mut stalled {
+        let read_on = async { while stream.read(&mut [0; 4096]).await.is_ok_and(|count| count > 0) {} };
+        closed += usize::from(timeout(Duration::from_millis(20), read_on).await.is_ok());
+    }
+    println!("{closed} of {} stalled connections were closed; the longest call took {longest:?}", stalled.len());
+    assert!(closed > 0, "they held no permits");
+    assert_eq!(ctl(&server, &["get", "turn", "--print-value-only"]).await, "19\n");
+}

@@ -27,7 +27,7 @@ pub use etcd::{EtcdAccess, EtcdLogin, EtcdStore, EtcdTls};
 pub use lease::{LeaseGrant, LeaseId};
 pub use memory::MemoryStore;
 pub use model::{Change, Committed, Compare, Entry, Revision, Snapshot, Txn, Write};
-pub use server::{EmbeddedServer, EmbeddedService, accept};
+pub use server::{EmbeddedServer, EmbeddedService, StoreProxy, accept};
 pub use watch::Watch;
 
 /// A store shared by the tasks of a process.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use engine::core::PipelineHandle;
 use engine::generate::Pipeline as _;
 use engine::link::ClusterKey;
-use engine::store::SharedStore;
+use engine::store::{SharedStore, StoreProxy};
 use qrcode::QrCode;
 use qrcode::render::unicode;
 use schema::{ClusterName, Keyspace};
@@ -95,7 +95,7 @@ impl Prepared {
         note_address(&folder, &address)?;
         let service = match own {
             OwnStore::Embedded(server) => StoreService::Embedded(server.service()),
-            OwnStore::Etcd(etcd) => StoreService::At(etcd.address()),
+            OwnStore::Etcd(etcd) => StoreService::At(StoreProxy::new(etcd.address())),
         };
         let layers: Arc<LayerService> = Arc::default();
         let keyspace = keyspace.clone();

@@ -12,8 +12,6 @@ pub(super) const JOIN_WAIT_MAX: Duration = Duration::from_secs(10);
 /// Longest time for connecting, for the side that joins.
 pub(super) const CONNECT_WAIT_MAX: Duration = Duration::from_secs(5);
 
-/// Connections of members at a time: one or two per process of the cluster, and those of operators' tools.
-pub(super) const MEMBERS_MAX: usize = 128;
 /// Connections at a time that have not shown a member's certificate: handshakes, and joins. They end in seconds.
 pub(super) const STRANGERS_MAX: usize = 32;
 

@@ -6,12 +6,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use engine::link::ClusterKey;
-use engine::store::{EmbeddedService, SharedStore, accept};
+use engine::store::{EmbeddedService, SharedStore, StoreProxy, accept};
 use engine::strangers::{Place, Strangers};
 use schema::Keyspace;
-use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream, lookup_host};
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
@@ -19,7 +17,7 @@ use tokio_rustls::server::TlsStream;
 use tracing::{debug, info, warn};
 
 use super::authority::{Authority, JOIN_PROTOCOL, MachineKey};
-use super::limits::{HANDSHAKE_WAIT_MAX, JOIN_WAIT_MAX, MEMBERS_MAX, PORT_TRIES, REQUEST_BYTES_MAX, STRANGERS_MAX};
+use super::limits::{HANDSHAKE_WAIT_MAX, JOIN_WAIT_MAX, PORT_TRIES, REQUEST_BYTES_MAX, STRANGERS_MAX};
 use super::protocol::{JoinReply, JoinRequest, Refusal, read_line, write_line};
 use super::token::Secret;
 use super::tokens::{admit, list, now_s};
@@ -46,8 +44,8 @@ pub struct Sharing {
 pub enum StoreService {
     /// The embedded one.
     Embedded(EmbeddedService),
-    /// An etcd without TLS at an address of this machine, to which all bytes go through.
-    At(SocketAddr),
+    /// An etcd without TLS on this machine, to which all bytes go through.
+    At(StoreProxy),
 }
 
 /// The open port. Dropping it closes it and all its connections.
@@ -126,22 +124,15 @@ impl SharedPort {
 
 /// Accepts connections until the future is dropped, which closes all of them.
 async fn serve_all(listener: TcpListener, acceptor: TlsAcceptor, sharing: Arc<Sharing>) {
-    let (members, mut strangers) = (Arc::new(Semaphore::new(MEMBERS_MAX)), Strangers::new(STRANGERS_MAX));
+    let mut strangers = Strangers::new(STRANGERS_MAX);
     accept(listener, "the shared port", |stream, peer| {
-        Some(serve(stream, peer, acceptor.clone(), sharing.clone(), members.clone(), strangers.enter(peer.ip())))
+        Some(serve(stream, peer, acceptor.clone(), sharing.clone(), strangers.enter(peer.ip())))
     })
     .await;
 }
 
 /// Serves one connection. `place` is given back once it shows a member's certificate.
-async fn serve(
-    stream: TcpStream,
-    peer: SocketAddr,
-    acceptor: TlsAcceptor,
-    sharing: Arc<Sharing>,
-    members: Arc<Semaphore>,
-    mut place: Place,
-) {
+async fn serve(stream: TcpStream, peer: SocketAddr, acceptor: TlsAcceptor, sharing: Arc<Sharing>, mut place: Place) {
     let member = tokio::select! {
         member = introduce(stream, peer, &acceptor, &sharing) => member,
         () = place.lost() => return debug!(%peer, "closed at the shared port: too many strangers at once"),
@@ -151,10 +142,7 @@ async fn serve(
     if stream.get_ref().1.alpn_protocol() == Some(LAYERS_PROTOCOL) {
         return sharing.layers.serve(stream, peer).await;
     }
-    match members.try_acquire_owned() {
-        Ok(_place) => sharing.service.serve(stream, peer).await,
-        Err(_) => debug!(%peer, "a member's connection refused: too many"),
-    }
+    sharing.service.serve(stream, peer).await;
 }
 
 /// Learns who the peer of a new connection is, and lets it join if it wants to. Returns the connection of a member that
@@ -195,20 +183,14 @@ async fn introduce(
 
 impl StoreService {
     /// Serves one member until either side closes the connection.
-    async fn serve(&self, mut stream: TlsStream<TcpStream>, peer: SocketAddr) {
-        let etcd = match self {
-            Self::Embedded(service) => return service.serve(stream).await,
-            Self::At(address) => TcpStream::connect(address).await,
-        };
-        let passed = match etcd {
-            Ok(mut etcd) => {
-                let _ = etcd.set_nodelay(true);
-                copy_bidirectional(&mut stream, &mut etcd).await.map(drop)
+    async fn serve(&self, stream: TlsStream<TcpStream>, peer: SocketAddr) {
+        match self {
+            Self::Embedded(service) => service.serve(stream).await,
+            Self::At(etcd) => {
+                if let Err(error) = etcd.serve(stream).await {
+                    debug!(%peer, %error, "a member's connection to etcd ended");
+                }
             }
-            Err(error) => Err(error),
-        };
-        if let Err(error) = passed {
-            debug!(%peer, %error, "a member's connection to etcd ended");
         }
     }
 }

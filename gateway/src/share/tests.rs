@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use engine::link::ClusterKey;
-use engine::store::{EmbeddedServer, EtcdAccess, EtcdStore, EtcdTls, Store};
+use engine::store::{EmbeddedServer, EtcdAccess, EtcdStore, EtcdTls, Revision, Store, Txn, Write};
 use schema::{ClusterName, Keyspace};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -120,6 +120,22 @@ async fn without_a_certificate_of_the_authority_the_store_is_closed() {
     let foreign = EtcdTls { identity: stranger.store.tls.identity.clone(), ..membership.store.tls.clone() };
     EtcdStore::open(&EtcdAccess { tls: foreign, ..membership.store.clone() }).await.unwrap_err();
     EtcdStore::open(&membership.store).await.unwrap();
+}
+
+#[tokio::test]
+async fn members_that_make_no_call_make_room_for_others_and_one_that_watches_stays() {
+    let shared = Shared::start().await;
+    let (membership, _) = shared.join(&shared.token(None).await).await.unwrap();
+    let first = EtcdStore::open(&membership.store).await.unwrap();
+    let mut watch = first.watch("/b/", Revision(1)).await.unwrap();
+    // More than the port has places for members.
+    let mut idle = Vec::new();
+    for _ in 0..140 {
+        idle.push(EtcdStore::open(&membership.store).await.expect("one without a call made room"));
+    }
+    let write = Write::Put { key: "/b/1".into(), value: b"x".to_vec(), lease: None };
+    idle[139].commit(Txn { compares: vec![], writes: vec![write] }).await.unwrap();
+    assert_eq!(timeout(WAIT_MAX, watch.next()).await.unwrap().unwrap().len(), 1);
 }
 
 #[tokio::test]

@@ -22,7 +22,7 @@ use super::service::Service;
 
 /// Most connections at a time: one or two per process of the cluster, and those of operators' tools. One more closes
 /// one that has no call; members always have streams.
-const CONNECTIONS_MAX: usize = 128;
+pub(super) const CONNECTIONS_MAX: usize = 128;
 
 /// Most calls and streams at a time on one connection: a process has a handful.
 const STREAMS_PER_CONNECTION_MAX: u32 = 64;
@@ -52,26 +52,30 @@ const EXPLANATION: &str =
 /// Accepts connections until the future is dropped, which closes all of them.
 pub(super) async fn serve(listener: TcpListener, service: Arc<Service>) {
     let connections = Connections::new(CONNECTIONS_MAX);
-    accept(listener, "the embedded store", |stream, peer| {
-        let Some(mut connection) = connections.admit() else {
-            debug!(%peer, "connection refused: {CONNECTIONS_MAX} have calls");
-            return None;
-        };
+    accept(listener, "the embedded store", |stream, _| {
         // Small replies should not wait for more to send. If the option cannot be set, that costs only time.
         let _ = stream.set_nodelay(true);
-        let serving = serve_connection(stream, service.clone(), Some(connection.calls()));
-        Some(async move {
-            tokio::select! {
-                () = serving => {}
-                () = connection.closed() => debug!(%peer, "closed for another connection: it had no call"),
-            }
-        })
+        Some(serve_one_of(connections.clone(), stream, service.clone()))
     })
     .await;
 }
 
+/// Serves a connection as one of `connections`, if they have room.
+pub(super) async fn serve_one_of<S>(connections: Connections, stream: S, service: Arc<Service>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let Some(mut connection) = connections.admit() else {
+        return debug!("connection refused: {CONNECTIONS_MAX} have calls");
+    };
+    tokio::select! {
+        () = serve_connection(stream, service, connection.calls()) => {}
+        () = connection.closed() => debug!("a connection closed for others"),
+    }
+}
+
 /// Serves one connection, from its first byte to its last. Its calls are noted in `calls`.
-pub(super) async fn serve_connection<S>(mut stream: S, service: Arc<Service>, calls: Option<Calls>)
+async fn serve_connection<S>(mut stream: S, service: Arc<Service>, calls: Calls)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -81,7 +85,7 @@ where
         Ok(Err(_)) | Err(_) => return,
     }
     let answer = service_fn(move |request| {
-        let (service, call) = (service.clone(), calls.as_ref().map(Calls::begin));
+        let (service, call) = (service.clone(), calls.begin());
         async move { Ok::<_, std::convert::Infallible>(service.answer(request, call).await) }
     });
     let served = http2::Builder::new(TokioExecutor::new())

@@ -9,6 +9,7 @@ mod kv;
 mod lease;
 mod members;
 mod not_offered;
+mod proxy;
 mod service;
 mod watch;
 mod wire;
@@ -22,6 +23,8 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 pub use self::accept::accept;
+use self::connections::Connections;
+pub use self::proxy::StoreProxy;
 use self::service::Service;
 use super::MemoryStore;
 
@@ -37,7 +40,10 @@ pub struct EmbeddedServer {
 
 /// The API for streams that are already open. Clones serve the same store.
 #[derive(Clone)]
-pub struct EmbeddedService(Arc<Service>);
+pub struct EmbeddedService {
+    service: Arc<Service>,
+    connections: Connections,
+}
 
 // === impl EmbeddedServer ===
 
@@ -59,7 +65,12 @@ impl EmbeddedServer {
         }
         let service = Arc::new(Service::new(store.host().clone(), format!("http://{address}")));
         let task = tokio::spawn(http2::serve(listener, service.clone()));
-        Ok(Self { store, address, service: EmbeddedService(service), task })
+        Ok(Self {
+            store,
+            address,
+            service: EmbeddedService { service, connections: Connections::new(http2::CONNECTIONS_MAX) },
+            task,
+        })
     }
 
     /// The address at which it listens.
@@ -99,12 +110,12 @@ impl Drop for EmbeddedServer {
 // === impl EmbeddedService ===
 
 impl EmbeddedService {
-    /// Serves one client until it closes the stream. Callers bound the number of clients.
+    /// Serves one client until it closes the stream. If there are as many as may be, one without a call makes room.
     pub async fn serve<S>(&self, stream: S)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        http2::serve_connection(stream, self.0.clone(), None).await;
+        http2::serve_one_of(self.connections.clone(), stream, self.service.clone()).await;
     }
 }
 

@@ -1,4 +1,4 @@
-//! Leads an HTTP/2 request to the method that it names, and bounds the number of calls at once and their duration.
+//! Leads an HTTP/2 request to the method that it names, and bounds the duration of calls.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,7 +9,6 @@ use bytes::Bytes;
 use etcd_client::proto::{PbClusterServer, PbKvServer, PbLeaseServer, PbWatchServer};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::{Request, Response};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tonic::Status;
 use tonic::codegen::Service as _;
@@ -28,9 +27,6 @@ const CALL_BYTES_MAX: usize = limits::REQUEST_BYTES_MAX + (512 << 10);
 
 /// Largest message on a stream, in bytes: a watch names two keys, a keep-alive a number.
 const STREAM_MESSAGE_BYTES_MAX: usize = 4 * limits::KEY_BYTES_MAX;
-
-/// Most calls at once, from their first byte to the last of their reply. It bounds the memory that they hold.
-const CALLS_MAX: usize = 64;
 
 /// Longest time of a call until its reply begins. The state machine needs microseconds, the rest is the client.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -62,7 +58,6 @@ pub(super) struct Service {
     keep_alive: PbLeaseServer<LeaseService>,
     cluster: PbClusterServer<ClusterService>,
     maintenance: MaintenanceService,
-    calls: Arc<Semaphore>,
 }
 
 // === impl Service ===
@@ -78,24 +73,21 @@ impl Service {
             keep_alive: PbLeaseServer::from_arc(lease).max_decoding_message_size(STREAM_MESSAGE_BYTES_MAX),
             cluster: PbClusterServer::new(ClusterService::new(host.clone(), url)),
             maintenance: MaintenanceService::new(host),
-            calls: Arc::new(Semaphore::new(CALLS_MAX)),
         }
     }
 
     /// Answers any request. `call` is dropped with the reply.
-    pub(super) async fn answer(&self, request: Request<Incoming>, call: Option<Call>) -> Response<Reply> {
+    pub(super) async fn answer(&self, request: Request<Incoming>, mut call: Call) -> Response<Reply> {
         let path = request.uri().path();
         if CALLS.contains(&path) {
             let limited = async {
-                // Cannot fail: the semaphore is never closed.
-                let permit = self.calls.clone().acquire_owned().await.ok();
-                let (head, body) = self.dispatch(request).await.into_parts();
-                Response::from_parts(head, Reply { body, _permit: permit, _call: call })
+                call.permitted().await;
+                self.dispatch(request).await.map(|body| Reply { body, _call: Some(call) })
             };
             let late = || Status::deadline_exceeded("the call did not arrive in time").into_http();
             timeout(CALL_TIMEOUT, limited).await.unwrap_or_else(|_| late())
         } else if STREAMS.contains(&path) {
-            self.dispatch(request).await.map(|body| Reply { body, _permit: None, _call: call })
+            self.dispatch(request).await.map(|body| Reply { body, _call: Some(call) })
         } else {
             not_offered(path).into_http()
         }
@@ -116,11 +108,10 @@ impl Service {
     }
 }
 
-/// The body of a reply. It holds the permit of its call until its last byte is sent.
+/// The body of a reply. It holds its call until its last byte is sent.
 #[derive(Default)]
 pub(super) struct Reply {
     body: tonic::body::Body,
-    _permit: Option<OwnedSemaphorePermit>,
     _call: Option<Call>,
 }
 
