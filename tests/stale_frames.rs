@@ -1,5 +1,5 @@
-//! Frames that a stale process would send. The test makes them and sends them to real stages over real links while
-//! requests run: none is computed, each is counted, and no request is disturbed.
+//! Frames that a stale process would send, and connections of whoever has no key. The tests make them and send them to
+//! real stages over real links: none is computed, each is counted or named, and no request is disturbed.
 
 mod common;
 
@@ -8,10 +8,12 @@ use std::time::Duration;
 use common::etcd::{Etcd, etcdctl};
 use common::fleet::Fleet;
 use common::wait_for;
-use engine::link::Outbound;
+use engine::link::{ClusterKey, Outbound};
 use schema::frame::{Frame, Hop, Slice};
 use schema::{Epoch, Generation, SequenceId, Step};
 use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 
 const REFUSED: &str = "baton_stage_process_frames_refused_total";
 /// Number of frames of each kind that are sent to each stage.
@@ -57,6 +59,91 @@ fn endpoints(etcd: &Etcd) -> Vec<(u64, u32, String)> {
     claims.collect()
 }
 
+/// Passes one connection on to `to`, and returns the bytes that its client sent once it is closed.
+async fn recorded(listener: TcpListener, to: String) -> Vec<u8> {
+    let (mut near, _) = listener.accept().await.unwrap();
+    let mut far = TcpStream::connect(to).await.unwrap();
+    let ((mut near_read, mut near_write), (mut far_read, mut far_write)) = (near.split(), far.split());
+    let mut bytes = Vec::new();
+    let forth = async {
+        let mut buffer = [0; 4096];
+        while let Ok(count @ 1..) = near_read.read(&mut buffer).await {
+            bytes.extend(&buffer[..count]);
+            far_write.write_all(&buffer[..count]).await.unwrap();
+        }
+    };
+    tokio::select! {
+        () = forth => {}
+        _ = tokio::io::copy(&mut far_read, &mut near_write) => {}
+    }
+    bytes
+}
+
+/// Sends `bytes` over a new connection, waits until it is closed, and returns the sender's address.
+async fn replay(bytes: &[u8], to: &str) -> String {
+    let mut stream = TcpStream::connect(to).await.unwrap();
+    let from = stream.local_addr().unwrap().to_string();
+    let _ = stream.write_all(bytes).await;
+    while let Ok(1..) = stream.read(&mut [0; 4096]).await {}
+    from
+}
+
+#[test]
+fn forged_identities_and_recorded_bytes_are_refused_and_named() {
+    let etcd = Etcd::start();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("cluster.key");
+    let secret = ClusterKey::generate().unwrap();
+    std::fs::write(&file, secret.to_hex()).unwrap();
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let file = file.to_str().unwrap();
+    let fleet = Fleet::start(&etcd, 1, None, &["--advertise", "127.0.0.1", "--cluster-key-file", file]);
+    let (generation, slot, endpoint) = endpoints(&etcd).remove(0);
+    let address = endpoint.strip_prefix("tcp://").expect("an address for machines").to_owned();
+    let key = secret.of_cluster(&"home".parse().unwrap());
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let named = |cause: &str, attempt: &dyn Fn() -> String| {
+        wait_for("the log names who was refused, and why", REPORT_WAIT_MAX, || {
+            let from = attempt();
+            fleet
+                .log(0)
+                .lines()
+                .any(|line| line.contains("connection refused") && line.contains(cause) && line.contains(&from))
+        });
+    };
+
+    // Another machine's key, and the same key for another cluster.
+    for foreign in [ClusterKey::generate().unwrap(), secret.of_cluster(&"other".parse().unwrap())] {
+        named("its cluster key is another one", &|| {
+            let error = runtime.block_on(Outbound::connect(&endpoint, Some(&foreign))).err().expect("it is refused");
+            let causes = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+            assert!(causes.contains("its cluster key is another one"), "{error}: {causes}");
+            "127.0.0.1:".to_owned()
+        });
+    }
+
+    // What a member sent, recorded on its way and sent again.
+    let refused = || fleet.metric(REFUSED);
+    let before = refused();
+    let bytes = runtime.block_on(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let relay = format!("tcp://{}", listener.local_addr().unwrap());
+        let recording = tokio::spawn(recorded(listener, address.clone()));
+        let mut sender = Outbound::connect(&relay, Some(&key)).await.expect("it has the key");
+        sender.send(&frame(generation + 1, 0, 1, slot), Vec::new()).await.unwrap();
+        sender.flush().await.unwrap();
+        wait_for("the frame arrives", REPORT_WAIT_MAX, || refused() >= before + 1.0);
+        drop(sender);
+        recording.await.unwrap()
+    });
+    assert!(bytes.len() > 200, "{} bytes: a handshake and a frame", bytes.len());
+    named("sent the first message of another connection again", &|| runtime.block_on(replay(&bytes, &address)));
+    // The frames of the record alone, without its handshake.
+    named("it is no baton process", &|| runtime.block_on(replay(&bytes[100..], &address)));
+    fleet.answers_as_before();
+    assert_eq!(refused(), before + 1.0, "a frame of a recorded connection was taken in");
+}
+
 #[test]
 fn stale_frames_are_counted_and_never_computed() {
     let etcd = Etcd::start();
@@ -80,6 +167,9 @@ fn stale_frames_are_counted_and_never_computed() {
                         frame(*generation, 0, 1, *slot),
                         frame(*generation, 0, u64::MAX, slot + 1),
                         frame(*generation, NOBODY, u64::MAX, *slot),
+                        // Of the gateway's own slot, from beyond every epoch that the store shows.
+                        frame(*generation, 0, u64::MAX, *slot),
+                        frame(*generation, 0, u64::MAX / 2, *slot),
                     ] {
                         stale_sender.send(&frame, Vec::new()).await.expect("it is sent");
                         sent += 1;
@@ -93,5 +183,15 @@ fn stale_frames_are_counted_and_never_computed() {
     let counted = || fleet.metric(REFUSED) - refused;
     wait_for("every stale frame is counted", REPORT_WAIT_MAX, || counted() >= f64::from(sent));
     assert_eq!((counted(), fleet.metric("baton_epochs_total")), (f64::from(sent), epochs));
+    let named = |slot: usize| {
+        let status = fleet.get("/distributed/status").json();
+        let name = status["placement"]["shards"][slot]["stage"].clone();
+        let stage = status["stages"].as_array().unwrap().iter().find(|stage| stage["name"] == name).cloned();
+        stage.unwrap_or_default()["frame_refused"]["reason"].as_str().unwrap_or_default().to_owned()
+    };
+    let (reason, wanted) = (named(0), format!("epoch {} came: expected ", u64::MAX / 2));
+    assert!(reason.starts_with(&wanted) && reason.ends_with(" at most, by the store"), "{reason}");
+    // The gateway's epochs have not moved there: it goes on, and so does one that comes after it.
+    fleet.answers_as_before();
     println!("{sent} stale frames: {sent} refused, none computed");
 }

@@ -145,6 +145,11 @@ impl Fleet {
         self.get("/distributed/status").json()["placement"]["shards"].as_array().map_or(0, Vec::len)
     }
 
+    /// What a stage has logged.
+    pub(crate) fn log(&self, at: usize) -> String {
+        std::fs::read_to_string(self.folder.path().join(format!("s{at}.log"))).unwrap_or_default()
+    }
+
     /// Signals a stage.
     pub(crate) fn signal(&self, at: usize, name: &str) {
         signal(self.pid(at), name);

@@ -22,6 +22,9 @@ pub enum HandshakeError {
     /// The message was made with another key.
     #[error("its cluster key is another one, or it belongs to another cluster")]
     Key,
+    /// The first message was made with the key, and what follows it was not: somebody sends recorded bytes again.
+    #[error("it sent the first message of another connection again, without the cluster key")]
+    Replay,
     /// The other side has another version.
     #[error("it speaks protocol {found}: expected {PROTOCOL}, that of this version of baton")]
     Protocol {

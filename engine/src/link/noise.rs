@@ -72,7 +72,7 @@ where
     write_handshake(stream, &mut noise).await?;
     let cipher = noise.into_stateless_transport_mode().map_err(|_| HandshakeError::Key)?;
     let proof = read_exactly::<SEAL_BYTES, _>(stream).await?;
-    cipher.read_message(0, &proof, &mut []).map_err(|_| HandshakeError::Key)?;
+    cipher.read_message(0, &proof, &mut []).map_err(|_| HandshakeError::Replay)?;
     Ok(Arc::new(cipher))
 }
 
@@ -258,7 +258,7 @@ mod tests {
             attacker.write_all(&[7; 16]).await.unwrap();
         };
         let (responder, ()) = tokio::join!(accept(&mut gate, &key), attack);
-        assert!(matches!(responder.err(), Some(HandshakeError::Key)));
+        assert!(matches!(responder.err(), Some(HandshakeError::Replay)));
     }
 
     #[tokio::test]
