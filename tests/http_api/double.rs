@@ -12,8 +12,8 @@ use engine::generate::{
 use engine::view::ClusterView;
 use gateway::http::{
     AccessControl, AnswerPlan, AnswerRequest, AppState, Conversation, Decoder, EmbeddingModel, FimTokens,
-    GenerationConfig, LiveFeed, ModelDescription, ModelInfo, ServerTls, Settings, SpecialTokens, TextError, TextModel,
-    serve,
+    GenerationConfig, LiveFeed, ModelDescription, ModelInfo, Models, ServedModel, ServerTls, Settings, SpecialTokens,
+    TextError, TextModel, serve,
 };
 use gateway::text::{AnswerFormat, Detokenizer, ReasoningFormat, Tokenizer, ToolFormat, Vocabulary, VocabularyFields};
 use schema::frame::{Alternative, Sampling};
@@ -448,16 +448,18 @@ pub async fn start_server_of(
         generation_config,
     };
     let text = Arc::new(ByteTextModel::default());
-    let state = Arc::new(AppState {
+    let settings = Arc::new(settings);
+    let served = ServedModel {
+        cluster: "home".parse().unwrap(),
         pipeline: Arc::<CountingPipeline>::clone(&pipeline),
         text: Arc::<ByteTextModel>::clone(&text),
         model,
-        access,
-        settings,
+        settings: Arc::clone(&settings),
         live: LiveFeed::default(),
         pins: None,
         drills: None,
-    });
+    };
+    let state = Arc::new(AppState { models: Models::new(Arc::new(served)), access, settings });
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel();

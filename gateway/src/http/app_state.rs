@@ -1,54 +1,23 @@
-//! The state that all requests share: the pipeline, the text model, the model's description, the API keys and the HTTP
-//! settings.
+//! The state that all requests share: the models, the API keys and the HTTP settings.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::generate::Pipeline;
-
 use super::auth::AccessControl;
-use super::cluster::{DrillRunner, PinStore};
-use super::error::ApiError;
 use super::limits;
-use super::live::LiveFeed;
-use super::model_alias::{self, ModelAlias};
-use super::token_options::SamplingRules;
-use crate::http::generation::generation_config::GenerationConfig;
-use crate::http::generation::text_model::TextModel;
+use super::model_alias::ModelAlias;
+use super::models::Models;
 use crate::http::server::host::AllowedHost;
 use crate::http::server::origin::AllowedOrigin;
 
-/// Everything that a request handler may need.
+/// Everything that requests share.
 pub struct AppState {
-    /// Generates tokens.
-    pub pipeline: Arc<dyn Pipeline>,
-    /// Encodes text to tokens, and decodes tokens to text.
-    pub text: Arc<dyn TextModel>,
-    /// The served model.
-    pub model: ModelInfo,
+    /// The models that are served.
+    pub models: Models,
     /// The API keys and their use.
     pub access: AccessControl,
     /// The HTTP server's settings.
-    pub settings: Settings,
-    /// The live picture of the cluster, for dashboards.
-    pub live: LiveFeed,
-    /// Writes operators' pins. `None` if requests may not.
-    pub pins: Option<PinStore>,
-    /// Runs drills of the cluster. `None` if requests may start none.
-    pub drills: Option<Arc<DrillRunner>>,
-}
-
-/// The model's description for clients.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct ModelInfo {
-    /// The model's id, as requests give it in `model`.
-    pub name: String,
-    /// Most tokens of a prompt and its answer together.
-    pub context_tokens: u32,
-    /// Time of loading, in seconds since 1970.
-    pub created_s: u64,
-    /// The sampling that its file recommends. Without any, the APIs' own defaults count.
-    pub generation_config: GenerationConfig,
+    pub settings: Arc<Settings>,
 }
 
 /// The HTTP server's settings. The defaults are the bounds in `limits.rs`.
@@ -87,7 +56,7 @@ pub struct Settings {
     pub stored_age_max: Duration,
     /// True if requests may bring a chat template of their own.
     pub trusts_request_chat_template: bool,
-    /// Further names by which requests may call the model.
+    /// Further names by which requests may call the first model.
     pub model_aliases: Vec<ModelAlias>,
     /// Host names of this machine.
     pub own_hosts: Vec<String>,
@@ -95,50 +64,6 @@ pub struct Settings {
     pub allowed_hosts: Vec<AllowedHost>,
     /// Origins of web pages that may use the server, besides pages of this machine.
     pub allowed_origins: Vec<AllowedOrigin>,
-}
-
-// === impl AppState ===
-
-impl AppState {
-    /// Checks that the pipeline serves.
-    ///
-    /// # Errors
-    /// A 503 with the reason if it does not.
-    pub(super) fn check_serving(&self) -> Result<(), ApiError> {
-        let status = self.pipeline.status();
-        if status.serving {
-            return Ok(());
-        }
-        let reason = if status.reason.is_empty() { "the pipeline is not complete" } else { &status.reason };
-        Err(ApiError::unavailable(format!("The model cannot be served now: {reason}.")))
-    }
-
-    /// Most tokens in a sequence: the model's context, or less if the stages' memory is short.
-    pub(super) fn context_tokens(&self) -> u32 {
-        // 0 while the pipeline does not serve: it does not know the stages' memory yet, and it rejects requests itself.
-        match self.pipeline.status().context_tokens {
-            0 => self.model.context_tokens,
-            room => room.min(self.model.context_tokens),
-        }
-    }
-}
-
-// === impl ModelInfo ===
-
-impl ModelInfo {
-    /// The rules of an API for this model: what its file recommends comes before the API's own defaults.
-    pub(super) fn sampling(&self, rules: SamplingRules) -> SamplingRules {
-        rules.with(&self.generation_config)
-    }
-
-    /// Checks that requests may call the model by `name`.
-    ///
-    /// # Errors
-    /// A 404 if it is neither the model's name nor one of `aliases`.
-    pub(super) fn check_name(&self, name: &str, aliases: &[ModelAlias]) -> Result<(), ApiError> {
-        let is_known = model_alias::names(&self.name, aliases, name);
-        if is_known { Ok(()) } else { Err(ApiError::model_not_found(name, &self.name)) }
-    }
 }
 
 // === impl Settings ===

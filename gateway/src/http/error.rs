@@ -82,14 +82,22 @@ impl ApiError {
         Self::bad_request("unsupported_parameter", message).about(param)
     }
 
-    /// 404: the request names another model than the served one.
-    pub(crate) fn model_not_found(name: &str, served: &str) -> Self {
-        let name = cut(name);
+    /// 404: the request names another model than those that are `served`, of which there is at least one.
+    pub(crate) fn model_not_found(name: &str, served: &[&str]) -> Self {
+        let (name, first) = (cut(name), served.first().copied().unwrap_or_default());
+        let it = if served.len() > 1 { format!("`{first}`") } else { "it".to_owned() };
         let message = format!(
-            "The model `{name}` does not exist: this server has `{served}`. To serve it by this name, too, start it \
-             with --model-alias {name}."
+            "The model `{name}` does not exist: this server has {}. To serve {it} by this name, too, start it with \
+             --model-alias {name}.",
+            listed(served, "and")
         );
         Self::new(StatusCode::NOT_FOUND, "invalid_request_error", Some("model_not_found"), message).about("model")
+    }
+
+    /// 404: the query names another cluster than those that are served.
+    pub(crate) fn cluster_not_found(name: &str, served: &[&str]) -> Self {
+        let message = format!("This server serves no cluster `{}`: expected {}.", cut(name), listed(served, "or"));
+        Self::not_found("cluster_not_found", message).about("cluster")
     }
 
     /// 404: there is nothing with the id that the request gives.
@@ -347,6 +355,15 @@ pub(crate) fn cut(text: &str) -> String {
     match text.char_indices().nth(limit) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),
+    }
+}
+
+/// Names in a sentence, with `last` before the last one.
+fn listed(names: &[&str], last: &str) -> String {
+    let quoted: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
+    match &quoted[..] {
+        [names @ .., name] if !names.is_empty() => format!("{} {last} {name}", names.join(", ")),
+        _ => quoted.concat(),
     }
 }
 

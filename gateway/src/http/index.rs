@@ -9,5 +9,6 @@ use super::page::Page;
 pub(crate) fn show(state: &AppState, pages: impl Iterator<Item = &'static Page>) -> Response {
     let pages: String =
         pages.map(|page| format!("  {:<17} {:<31} {}\n", page.methods, page.path, page.description)).collect();
-    format!("baton serves {}\n\n{pages}", state.model.name).into_response()
+    let models: Vec<_> = state.models.all().iter().map(|served| served.model.name.clone()).collect();
+    format!("baton serves {}\n\n{pages}", models.join(", ")).into_response()
 }

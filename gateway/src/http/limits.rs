@@ -29,6 +29,9 @@ pub(crate) const HEADERS_MAX: usize = 100;
 pub(crate) const BODY_TIME: Duration = Duration::from_secs(30);
 /// Bytes of a body: about 500,000 tokens of history, more than any context served here.
 pub(crate) const BODY_BYTES_MAX: usize = 4 << 20;
+/// Models that a server serves at once, each with a thread of its own for its pipeline: more than one machine has
+/// memory for, and few enough to list in an error.
+pub(crate) const MODELS_MAX: usize = 16;
 /// JSON of a body: as many values as tokens that [`BODY_BYTES_MAX`] holds of history, and the lists and objects of a
 /// thousand messages with sixty parts each.
 pub(crate) const JSON_MAX: JsonSize = JsonSize { values: 512 << 10, lists: 64 << 10 };

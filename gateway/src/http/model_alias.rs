@@ -23,11 +23,6 @@ pub struct ModelNameError {
     found: String,
 }
 
-/// True if requests may call the model `served` by `name`.
-pub(super) fn names(served: &str, aliases: &[ModelAlias], name: &str) -> bool {
-    served == name || aliases.iter().any(|alias| alias.admits(name))
-}
-
 // === impl ModelName ===
 
 impl FromStr for ModelName {
@@ -53,20 +48,15 @@ impl AsRef<str> for ModelName {
 mod tests {
     use super::*;
 
-    fn aliases(texts: &[&str]) -> Vec<ModelAlias> {
-        texts.iter().map(|text| text.parse().unwrap()).collect()
-    }
-
     #[test]
-    fn a_model_has_its_own_name_and_those_that_are_listed() {
-        let listed = aliases(&["claude-sonnet-5", "org/other:latest"]);
-        for name in ["tiny", "claude-sonnet-5", "org/other:latest"] {
-            assert!(names("tiny", &listed, name), "{name}");
+    fn an_alias_is_its_own_name_alone_and_a_star_is_every_name() {
+        let listed = ["claude-sonnet-5", "org/other:latest"].map(|text| text.parse::<ModelAlias>().unwrap());
+        let admits = |name: &str| listed.iter().any(|alias| alias.admits(name));
+        assert!(admits("claude-sonnet-5") && admits("org/other:latest"));
+        for name in ["", "claude", "claude-sonnet-5-1", "Claude-sonnet-5"] {
+            assert!(!admits(name), "{name}");
         }
-        for name in ["", "claude", "claude-sonnet-5-1", "Tiny"] {
-            assert!(!names("tiny", &listed, name), "{name}");
-        }
-        assert!(names("tiny", &aliases(&["*"]), "anything"));
+        assert!("*".parse::<ModelAlias>().unwrap().admits("anything"));
     }
 
     #[test]

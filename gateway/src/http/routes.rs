@@ -13,7 +13,7 @@ use warp::reply::{Reply, Response};
 
 use super::app_state::AppState;
 use super::error::{ApiError, ErrorWriter, write_openai};
-use super::page::{Page, READ, get};
+use super::page::{Page, READ, get_server};
 use super::{anthropic, cluster, index, llama_server, ollama, openai, responses, web};
 
 const INDEX: Page = Page { path: "/", methods: READ, description: "this page; for browsers the dashboard" };
@@ -33,7 +33,7 @@ pub(crate) fn filter(state: &Arc<AppState>) -> BoxedFilter<(Response,)> {
     let unknown = warp::path::full()
         .and(warp::method())
         .map(|path: FullPath, method: Method| unmatched(&method, path.as_str()).into_response());
-    let index = get(warp::path::end(), state, |state| index::show(state, pages()));
+    let index = get_server(warp::path::end(), state, |state| index::show(state, pages()));
     let dialects =
         [openai::filters(state), responses::filters(state), anthropic::filters(state), ollama::filters(state)];
     let others = [llama_server::filters(state), cluster::filters(state), web::filters(), vec![index]];

@@ -30,8 +30,8 @@ pub async fn gateway(settings: GatewaySettings) -> Result<(), RunError> {
     admit(&store, &keyspace, key.as_ref()).await?;
     let Some(served) = agree(&store, &keyspace, &settings.model, &settings.cache, &stop).await? else { return Ok(()) };
     let GatewaySettings { member, http, .. } = &settings;
-    let gateway = GatewayParts { member, key, http, drain_time: DRAIN_TIME, alone: false };
-    let opening = GatewayServer::open(store, keyspace, &served, gateway, listener, &stop);
+    let gateway = GatewayParts { member, http, drain_time: DRAIN_TIME, alone: false };
+    let opening = GatewayServer::open(store, &settings.cluster.cluster, &served, gateway, listener, &stop);
     let server = tokio::select! {
         () = stop.requested() => return Ok(()),
         opened = opening => opened?,

@@ -3,29 +3,22 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use engine::core::{PipelineHandle, PipelineSettings};
-use engine::link::ClusterKey;
+use engine::core::PipelineHandle;
 use engine::store::SharedStore;
-use schema::Keyspace;
-use schema::record::GatewayRecord;
-use stages::weights::ModelFile;
+use schema::ClusterName;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
-use tracing::{info, warn};
+use tracing::info;
 
 use super::RunError;
-use super::generation_config;
 use super::key_file;
 use super::model::Served;
+use super::served_cluster::{ClusterOpener, OpenedCluster};
 use super::stop::Stop;
-use super::text::ModelText;
-use crate::client::{Scheme, TrustedCertificates};
-use crate::http::{
-    self, AccessControl, AppState, DrillRunner, GenerationConfig, LiveFeed, ModelInfo, PinStore, ServerTls, Settings,
-    TlsNames,
-};
+use crate::client::Scheme;
+use crate::http::{self, AccessControl, AppState, Models, ServerTls, TlsNames};
 use crate::settings::{HttpSettings, MemberSettings};
 
 /// A running gateway.
@@ -37,7 +30,6 @@ pub(super) struct GatewayServer {
 /// The settings of a gateway that is about to be opened.
 pub(super) struct GatewayParts<'a> {
     pub(super) member: &'a MemberSettings,
-    pub(super) key: Option<ClusterKey>,
     pub(super) http: &'a HttpSettings,
     /// Time for running requests to finish after the order to stop.
     pub(super) drain_time: Duration,
@@ -95,18 +87,6 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
     address
 }
 
-/// The sampling that the model's file recommends, unless it is not to be used.
-fn recommended_sampling(file: &ModelFile, is_used: bool) -> GenerationConfig {
-    if !is_used {
-        return GenerationConfig::default();
-    }
-    let (config, problems) = generation_config::read(&file.header().metadata);
-    for problem in problems {
-        warn!(problem, "a value that the model's file recommends for sampling is left out");
-    }
-    config
-}
-
 // === impl HttpListener ===
 
 impl HttpListener {
@@ -126,58 +106,25 @@ impl GatewayServer {
     /// Registers the gateway, starts its core and serves HTTP until `stop`.
     pub(super) async fn open(
         store: SharedStore,
-        keyspace: Keyspace,
+        cluster: &ClusterName,
         served: &Served,
         parts: GatewayParts<'_>,
         listener: HttpListener,
         stop: &Stop,
     ) -> Result<Self, RunError> {
-        let GatewayParts { member, key, http: http_settings, drain_time, alone } = parts;
-        let text = ModelText::new(&served.file)?;
-        if let Some(problem) = text.template_problem() {
-            warn!(problem, "chats cannot be served, only raw completions");
-        }
+        let GatewayParts { member, http: http_settings, drain_time, alone } = parts;
         let address =
             listener.tcp.local_addr().map_err(|cause| RunError::Io { doing: "read the HTTP address", cause })?;
-        let machine = stages::memory::machine();
-        let host = member.advertise.as_ref().map(|host| host.as_str().to_owned());
-        let record = GatewayRecord::new(&machine.host, url(listener.scheme(), address, host.as_deref()));
-        let own_hosts = [Some(record.host.clone()), host.clone()].into_iter().flatten().collect();
-        let listen = member.listen(key.clone())?;
-        let (lease_ttl, speculates) = (member.lease_ttl, http_settings.speculates);
-        let takes_pins = http_settings.takes_web_pins;
-        let pins = takes_pins.then(|| PinStore { store: store.clone(), keyspace: keyspace.clone() });
-        // As a client of this very server, so it trusts its certificate.
-        let own = listener.certificate().map(|(path, _)| path.to_owned());
-        let (url, trusted) = (record.url.clone(), TrustedCertificates { file: None, own });
-        let drills = http_settings.runs_web_drills.then(|| Arc::new(DrillRunner::new(url, trusted, machine.host)));
-        let settings = PipelineSettings { keyspace, listen, key, record, lease_ttl, alone, speculates };
-        let pipeline = Arc::new(PipelineHandle::start(store, settings).await?);
+        let host = member.advertise.as_ref().map(|host| host.as_str());
+        let url = url(listener.scheme(), address, host);
+        let certificate = listener.certificate().map(|(path, _)| path.to_owned());
+        let opener = ClusterOpener::new(store, member, http_settings, url, certificate, drain_time);
+        let OpenedCluster { pipeline, mut model } = opener.open(cluster, served, alone).await?;
+        model.drills = opener.drills();
         let state = AppState {
-            pipeline: pipeline.clone(),
-            text: Arc::new(text),
-            model: ModelInfo {
-                name: served.record.name.clone(),
-                context_tokens: served.record.sequence_tokens_max(),
-                created_s: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
-                generation_config: recommended_sampling(&served.file, http_settings.uses_generation_config),
-            },
+            models: Models::new(Arc::new(model)),
             access: AccessControl::new(http_settings.keys.clone()),
-            live: LiveFeed::default(),
-            pins,
-            drills,
-            settings: Settings {
-                drain_time,
-                generation_time: http_settings.request_deadline,
-                default_max_tokens: http_settings.default_max_tokens,
-                stored_responses_max: http_settings.stored_responses as usize,
-                trusts_request_chat_template: http_settings.trusts_request_chat_template,
-                model_aliases: http_settings.model_aliases.clone(),
-                own_hosts,
-                allowed_hosts: http_settings.allowed_hosts.clone(),
-                allowed_origins: http_settings.allowed_origins.clone(),
-                ..Settings::default()
-            },
+            settings: Arc::clone(&opener.settings),
         };
         let (stop, HttpListener { tcp, tls }) = (stop.clone(), listener);
         let (state, key_file) = (Arc::new(state), http_settings.key_file.clone());

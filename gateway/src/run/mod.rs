@@ -17,6 +17,7 @@ mod other_model;
 mod own_layers;
 mod own_store;
 mod reasons;
+mod served_cluster;
 #[cfg_attr(not(feature = "tls"), path = "no_share.rs")]
 mod share;
 mod stage;

@@ -75,16 +75,10 @@ pub async fn up(mut settings: UpSettings) -> Result<(), RunError> {
     }
     let folder = tempfile::Builder::new().prefix("baton-up-").tempdir();
     let folder = folder.map_err(|cause| RunError::Io { doing: "make a folder for sockets", cause })?;
-    let gateway = GatewayParts {
-        member: &settings.member,
-        key: key.clone(),
-        http: &settings.http,
-        drain_time: DRAIN_TIME,
-        alone: true,
-    };
+    let gateway = GatewayParts { member: &settings.member, http: &settings.http, drain_time: DRAIN_TIME, alone: true };
     // The gateway opens before the stages start. If this process found out only afterwards that another gateway serves
     // the cluster, layers would move twice.
-    let opening = GatewayServer::open(store.clone(), keyspace.clone(), &served, gateway, listener, &stop);
+    let opening = GatewayServer::open(store.clone(), &settings.cluster, &served, gateway, listener, &stop);
     let opened = tokio::select! {
         () = stop.requested() => None,
         opened = opening => Some(opened),

@@ -2,16 +2,15 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use http::StatusCode;
 use serde::Serialize;
 use warp::reply::Response;
 
-use super::params::parse_object;
 use super::prompt::ValidPrompt;
-use crate::http::app_state::AppState;
 use crate::http::error::{ApiError, json_response};
 use crate::http::generation::start;
+use crate::http::json_body::JsonBody;
+use crate::http::served_model::ServedModel;
 
 /// The body of the answer.
 #[derive(Debug, Serialize)]
@@ -23,8 +22,8 @@ struct TokenCount {
 ///
 /// # Errors
 /// Refusals of a conversation that is not valid.
-pub(crate) async fn create(state: Arc<AppState>, body: Bytes) -> Result<Response, ApiError> {
-    let conversation = ValidPrompt::read(&parse_object(&body)?, &state)?.request.conversation;
+pub(crate) async fn create(state: Arc<ServedModel>, body: JsonBody) -> Result<Response, ApiError> {
+    let conversation = ValidPrompt::read(&body)?.request.conversation;
     drop(body);
     let prompt = start::encode(&state, "messages", move |text| text.encode_chat(&conversation)).await?;
     Ok(json_response(StatusCode::OK, &TokenCount { input_tokens: prompt.len() }))

@@ -92,7 +92,7 @@ mod tests {
     fn each_kind_of_error_has_anthropics_name() {
         let stage = Failure::Stage { stage: "a".to_owned(), reason: "no".to_owned() };
         for (error, kind) in [
-            (ApiError::model_not_found("gpt-4", "tiny"), "not_found_error"),
+            (ApiError::model_not_found("gpt-4", &["tiny"]), "not_found_error"),
             (ApiError::no_such_path("/v1/messages/x"), "not_found_error"),
             (ApiError::wrong_method(&http::Method::GET, "/v1/messages", "POST"), "invalid_request_error"),
             (ApiError::foreign_host("evil.example", "evil.example"), "permission_error"),

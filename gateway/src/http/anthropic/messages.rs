@@ -2,17 +2,18 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
+use serde_json::{Map, Value};
 use warp::reply::Response;
 
 use super::answer::Answer;
 use super::options::ValidOptions;
 use super::output_format;
-use super::params::{Params, parse_object};
+use super::params::Params;
 use super::prompt::ValidPrompt;
-use crate::http::app_state::AppState;
 use crate::http::error::ApiError;
 use crate::http::generation::{chat, reply, start};
+use crate::http::json_body::JsonBody;
+use crate::http::served_model::ServedModel;
 use crate::http::token_options::SamplingRules;
 
 /// A request that can be served.
@@ -26,7 +27,7 @@ struct ValidMessages {
 ///
 /// # Errors
 /// Refusals of a request that is not valid, and of a pipeline that cannot serve it.
-pub(crate) async fn create(state: Arc<AppState>, body: Bytes) -> Result<Response, ApiError> {
+pub(crate) async fn create(state: Arc<ServedModel>, body: JsonBody) -> Result<Response, ApiError> {
     let ValidMessages { prompt, mut options } = ValidMessages::read(&body, &state)?;
     drop(body);
     let ValidPrompt { request, shows_thinking } = prompt;
@@ -39,11 +40,10 @@ pub(crate) async fn create(state: Arc<AppState>, body: Bytes) -> Result<Response
 // === impl ValidMessages ===
 
 impl ValidMessages {
-    fn read(body: &[u8], state: &AppState) -> Result<Self, ApiError> {
-        let map = parse_object(body)?;
-        let prompt = ValidPrompt::read(&map, state)?;
+    fn read(body: &Map<String, Value>, state: &ServedModel) -> Result<Self, ApiError> {
+        let prompt = ValidPrompt::read(body)?;
         let rules = state.model.sampling(SamplingRules::ANTHROPIC);
-        let params = Params::new(&map);
+        let params = Params::new(body);
         let mut options = ValidOptions::read(&params, &*state.text, &rules)?;
         options.generation.form = output_format::read(&params)?;
         Ok(Self { prompt, options })

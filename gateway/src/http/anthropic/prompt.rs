@@ -5,7 +5,6 @@ use serde_json::{Map, Value};
 use super::params::Params;
 use super::tools::ValidTools;
 use super::{thinking, tools, turns, unsupported};
-use crate::http::app_state::AppState;
 use crate::http::error::ApiError;
 use crate::http::generation::text_model::{AnswerRequest, Conversation, ToolChoice};
 
@@ -23,12 +22,9 @@ impl ValidPrompt {
     /// Reads the conversation from `body`.
     ///
     /// # Errors
-    /// A 400 that names the parameter, or a 404 if the request names another model.
-    pub(crate) fn read(body: &Map<String, Value>, state: &AppState) -> Result<Self, ApiError> {
+    /// A 400 that names the parameter.
+    pub(crate) fn read(body: &Map<String, Value>) -> Result<Self, ApiError> {
         let params = Params::new(body);
-        if let Some(name) = params.text("model")? {
-            state.model.check_name(name, &state.settings.model_aliases)?;
-        }
         unsupported::refuse(&params)?;
         Self::read_conversation(&params)
     }

@@ -26,7 +26,8 @@ use crate::http::app_state::AppState;
 use crate::http::auth::presented;
 use crate::http::error::{ApiError, json_response};
 use crate::http::limits::DRILL_TIME_MAX;
-use crate::http::page::{content, with_state};
+use crate::http::page::{content, of_cluster};
+use crate::http::served_model::ServedModel;
 
 /// The faults that a gateway can bring about truthfully wherever it may signal the stages of its machine.
 const OFFERED: [Fault; 2] = [Fault::Kill, Fault::Freeze];
@@ -67,21 +68,24 @@ struct DrillRequest {
 pub(super) fn start_filter(state: &Arc<AppState>) -> BoxedFilter<(Response,)> {
     warp::path!("distributed" / "drill")
         .and(warp::post())
-        .and(with_state(state))
+        .and(of_cluster(state))
         .and(warp::header::headers_cloned())
         .and(content(state))
-        .then(|state: Arc<AppState>, headers: HeaderMap, body| async move {
-            start(&state, &headers, body).await.unwrap_or_else(Reply::into_response)
+        .then(|model: Result<Arc<ServedModel>, ApiError>, headers: HeaderMap, body| async move {
+            match model {
+                Ok(model) => start(&model, &headers, body).await.unwrap_or_else(Reply::into_response),
+                Err(error) => error.into_response(),
+            }
         })
         .boxed()
 }
 
 /// The course of the drill that runs or ran last, or `null`.
-pub(super) fn show(state: &AppState) -> Response {
+pub(super) fn show(state: &ServedModel) -> Response {
     json_response(StatusCode::OK, &state.drills.as_ref().and_then(|drills| drills.course()))
 }
 
-async fn start(state: &AppState, headers: &HeaderMap, body: Result<Bytes, ApiError>) -> Result<Response, ApiError> {
+async fn start(state: &ServedModel, headers: &HeaderMap, body: Result<Bytes, ApiError>) -> Result<Response, ApiError> {
     sender::check(headers)?;
     let plan = DrillRequest::read(&body?)?;
     let Some(drills) = &state.drills else {

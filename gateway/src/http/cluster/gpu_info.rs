@@ -6,8 +6,8 @@ use schema::record::{DeviceKind, MemoryUse, Speeds, StageRecord, TouchedExperts}
 use serde::Serialize;
 use warp::reply::Response;
 
-use crate::http::app_state::AppState;
 use crate::http::error::json_response;
+use crate::http::served_model::ServedModel;
 
 /// The devices of all live stages, as the stages detected them.
 #[derive(Debug, Serialize)]
@@ -32,7 +32,7 @@ struct Device<'a> {
 }
 
 /// Answers with the devices of all live stages.
-pub(crate) fn show(state: &AppState) -> Response {
+pub(crate) fn show(state: &ServedModel) -> Response {
     let view = state.pipeline.view();
     let devices = view.stages.iter().map(|(name, record)| Device::new(name, &record.value)).collect();
     json_response(StatusCode::OK, &GpuInfo { devices })

@@ -5,9 +5,9 @@ use http::header::{HeaderValue, RETRY_AFTER};
 use serde::Serialize;
 use warp::reply::Response;
 
-use crate::http::app_state::AppState;
 use crate::http::error::{ApiError, ErrorBody, json_response};
 use crate::http::limits::RETRY_AFTER_S;
+use crate::http::served_model::ServedModel;
 
 /// The body while the pipeline serves.
 #[derive(Debug, Serialize)]
@@ -28,7 +28,7 @@ struct Unavailable<'a> {
 }
 
 /// 200 if the pipeline serves, else 503 with the missing layers.
-pub(crate) fn show(state: &AppState) -> Response {
+pub(crate) fn show(state: &ServedModel) -> Response {
     let status = state.pipeline.status();
     if !status.serving {
         let reason = if status.reason.is_empty() { "the pipeline is not complete" } else { &status.reason };

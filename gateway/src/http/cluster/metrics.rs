@@ -1,15 +1,22 @@
 //! `GET /metrics`: the counters of the gateway's core and of its HTTP server, and the stages' own reports, in
 //! Prometheus' text format.
 
+use std::sync::Arc;
+
 use engine::view::ClusterView;
 use http::StatusCode;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use prometheus::{CounterVec, GaugeVec, Opts, Registry, TextEncoder};
 use schema::record::StageRecord;
+use warp::Filter;
+use warp::filters::BoxedFilter;
 use warp::reply::{Reply, Response};
 
 use crate::http::app_state::AppState;
+use crate::http::auth::AccessControl;
 use crate::http::error::ApiError;
+use crate::http::page::{of_cluster, with_state};
+use crate::http::served_model::ServedModel;
 
 /// One figure of a stage's record.
 type Figure = fn(&StageRecord) -> f64;
@@ -42,11 +49,24 @@ const FIGURES: &[(&str, &str, Figure)] = &[
     ("process_strikes_total", "stages evicted for not answering", |stage| stage.load.strikes_total as f64),
 ];
 
-/// All metrics, as text.
-pub(crate) fn show(state: &AppState) -> Response {
-    let text = stages(&state.pipeline.view()).and_then(|stages| {
-        let mut families = state.pipeline.metrics().gather();
-        families.extend(state.access.metrics());
+/// The filter for the page over `state`.
+pub(super) fn filter(state: &Arc<AppState>) -> BoxedFilter<(Response,)> {
+    warp::path!("metrics")
+        .and(warp::get())
+        .and(with_state(state))
+        .and(of_cluster(state))
+        .map(|state: Arc<AppState>, model: Result<Arc<ServedModel>, ApiError>| match model {
+            Ok(model) => show(&state.access, &model),
+            Err(error) => error.into_response(),
+        })
+        .boxed()
+}
+
+/// The metrics of one model and of the HTTP server, as text.
+fn show(access: &AccessControl, model: &ServedModel) -> Response {
+    let text = stages(&model.pipeline.view()).and_then(|stages| {
+        let mut families = model.pipeline.metrics().gather();
+        families.extend(access.metrics());
         families.extend(stages.gather());
         TextEncoder::new().encode_to_string(&families)
     });

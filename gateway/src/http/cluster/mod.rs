@@ -38,7 +38,7 @@ pub(super) const PAGES: &[Page] = &[
 pub(super) fn filters(state: &Arc<AppState>) -> Vec<BoxedFilter<(Response,)>> {
     vec![
         get(warp::path!("health"), state, health::show),
-        get(warp::path!("metrics"), state, metrics::show),
+        metrics::filter(state),
         get(warp::path!("distributed" / "status"), state, status::show),
         live::filter(state),
         pins::plan_filter(state),

@@ -20,7 +20,8 @@ use warp::reply::{Reply, Response};
 use super::sender;
 use crate::http::app_state::AppState;
 use crate::http::error::{ApiError, json_response};
-use crate::http::page::{content, with_state};
+use crate::http::page::{content, of_cluster};
+use crate::http::served_model::ServedModel;
 use crate::placement_plan::{PlanDocument, assume_pin};
 
 /// Writes pins into the cluster's store.
@@ -74,9 +75,11 @@ struct Written<'a> {
 pub(super) fn plan_filter(state: &Arc<AppState>) -> BoxedFilter<(Response,)> {
     warp::path!("distributed" / "plan")
         .and(warp::post())
-        .and(with_state(state))
+        .and(of_cluster(state))
         .and(content(state))
-        .map(|state: Arc<AppState>, body| preview(&state, body).unwrap_or_else(Reply::into_response))
+        .map(|model: Result<Arc<ServedModel>, ApiError>, body| {
+            model.and_then(|model| preview(&model, body)).unwrap_or_else(Reply::into_response)
+        })
         .boxed()
 }
 
@@ -84,16 +87,19 @@ pub(super) fn plan_filter(state: &Arc<AppState>) -> BoxedFilter<(Response,)> {
 pub(super) fn write_filter(state: &Arc<AppState>) -> BoxedFilter<(Response,)> {
     warp::path!("distributed" / "pins")
         .and(warp::post())
-        .and(with_state(state))
+        .and(of_cluster(state))
         .and(warp::header::headers_cloned())
         .and(content(state))
-        .then(|state: Arc<AppState>, headers: HeaderMap, body| async move {
-            write(&state, &headers, body).await.unwrap_or_else(Reply::into_response)
+        .then(|model: Result<Arc<ServedModel>, ApiError>, headers: HeaderMap, body| async move {
+            match model {
+                Ok(model) => write(&model, &headers, body).await.unwrap_or_else(Reply::into_response),
+                Err(error) => error.into_response(),
+            }
         })
         .boxed()
 }
 
-fn preview(state: &AppState, body: Result<Bytes, ApiError>) -> Result<Response, ApiError> {
+fn preview(state: &ServedModel, body: Result<Bytes, ApiError>) -> Result<Response, ApiError> {
     let request = PinRequest::read(&body?)?;
     let view = state.pipeline.view();
     let (current, seen) = standing(&view, &request.stage);
@@ -105,7 +111,7 @@ fn preview(state: &AppState, body: Result<Bytes, ApiError>) -> Result<Response, 
     Ok(json_response(StatusCode::OK, &body))
 }
 
-async fn write(state: &AppState, headers: &HeaderMap, body: Result<Bytes, ApiError>) -> Result<Response, ApiError> {
+async fn write(state: &ServedModel, headers: &HeaderMap, body: Result<Bytes, ApiError>) -> Result<Response, ApiError> {
     sender::check(headers)?;
     let request = PinRequest::read(&body?)?;
     let Some(pins) = &state.pins else {

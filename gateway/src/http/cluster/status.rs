@@ -15,8 +15,8 @@ use schema::{Fingerprint, Generation, LayerRange, StageName};
 use serde::Serialize;
 use warp::reply::Response;
 
-use crate::http::app_state::AppState;
 use crate::http::error::json_response;
+use crate::http::served_model::ServedModel;
 
 /// The cluster as the store shows it, and the pipeline as this gateway runs it. `null` stands for a value that is not
 /// known.
@@ -164,13 +164,13 @@ struct ComplaintBody<'a> {
 }
 
 /// The status of the cluster and of this gateway's pipeline.
-pub(crate) fn show(state: &AppState) -> Response {
+pub(crate) fn show(state: &ServedModel) -> Response {
     let (status, view) = (state.pipeline.status(), state.pipeline.view());
     json_response(StatusCode::OK, &StatusBody::new(&status, &view, &ClusterReport::new(&view)))
 }
 
 /// The same as a value. Empty if a figure is no number in JSON.
-pub(crate) fn status_value(state: &AppState) -> serde_json::Value {
+pub(crate) fn status_value(state: &ServedModel) -> serde_json::Value {
     let (status, view) = (state.pipeline.status(), state.pipeline.view());
     serde_json::to_value(StatusBody::new(&status, &view, &ClusterReport::new(&view))).unwrap_or_default()
 }

@@ -4,8 +4,8 @@
 use super::options::GenerationOptions;
 use super::start;
 use super::text_model::{AnswerRequest, Conversation, TextError, TextForm, TextModel};
-use crate::http::app_state::AppState;
 use crate::http::error::ApiError;
+use crate::http::served_model::ServedModel;
 
 /// Encodes the conversation of `request`, and writes the plan for the answer into `options`. The form in `options`, if
 /// there is one, is that of the answer's text. `param` is the parameter that holds the conversation.
@@ -13,7 +13,7 @@ use crate::http::error::ApiError;
 /// # Errors
 /// A 400 about `param` when the conversation cannot be encoded, or its answer cannot be bounded as it asks for.
 pub(crate) async fn prepare(
-    state: &AppState,
+    state: &ServedModel,
     request: AnswerRequest,
     options: &mut GenerationOptions,
     param: &'static str,
@@ -26,7 +26,7 @@ pub(crate) async fn prepare(
 /// # Errors
 /// As for [`prepare`].
 pub(crate) async fn prepare_with(
-    state: &AppState,
+    state: &ServedModel,
     request: AnswerRequest,
     options: &mut GenerationOptions,
     param: &'static str,

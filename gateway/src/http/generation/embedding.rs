@@ -8,11 +8,11 @@ use tracing::Instrument;
 
 use super::inference_span::InferenceSpan;
 use super::text_model::{EmbeddingModel, TextError, TextModel};
-use crate::http::app_state::AppState;
 use crate::http::error::ApiError;
 use crate::http::limits::{EMBEDDING_INPUTS_MAX, EMBEDDING_VALUES_MAX, EMBEDDINGS_IN_FLIGHT_MAX};
 use crate::http::params::{Params, out_of_range};
 use crate::http::prompt::Prompt;
+use crate::http::served_model::ServedModel;
 
 /// One input as it was encoded, and the parameter that holds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,7 +56,7 @@ impl EmbeddingOptions {
     ///
     /// # Errors
     /// A 400 that names the parameter, or the model if it makes no embeddings.
-    pub(crate) fn read(params: &Params<'_>, state: &AppState) -> Result<Self, ApiError> {
+    pub(crate) fn read(params: &Params<'_>, state: &ServedModel) -> Result<Self, ApiError> {
         let EmbeddingModel { dimensions, pooling, .. } = state.text.description().embedding;
         let Some(pooling) = pooling else {
             let message = format!(
@@ -98,7 +98,7 @@ pub(crate) fn encode(text: &dyn TextModel, inputs: Vec<Prompt>, key: &str) -> Re
 /// Refusals of an input without a token or longer than the context, and of one that the pipeline does not
 /// accept or that fails. `param` is the parameter that holds all of them.
 pub(crate) async fn embed(
-    state: &AppState,
+    state: &ServedModel,
     inputs: Vec<EmbeddingInput>,
     options: EmbeddingOptions,
     param: &'static str,
@@ -116,7 +116,7 @@ pub(crate) async fn embed(
     })
 }
 
-fn check_length(state: &AppState, input: &EmbeddingInput, param: &'static str) -> Result<(), ApiError> {
+fn check_length(state: &ServedModel, input: &EmbeddingInput, param: &'static str) -> Result<(), ApiError> {
     let EmbeddingInput { tokens, at } = input;
     if tokens.is_empty() {
         return Err(out_of_range(at, "at least one token", &serde_json::Value::from("")));
@@ -131,7 +131,7 @@ fn check_length(state: &AppState, input: &EmbeddingInput, param: &'static str) -
 }
 
 async fn embed_one(
-    state: &AppState,
+    state: &ServedModel,
     input: EmbeddingInput,
     options: EmbeddingOptions,
     param: &'static str,

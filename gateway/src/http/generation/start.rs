@@ -12,15 +12,15 @@ use super::choice_stream::ChoiceStream;
 use super::inference_span::InferenceSpan;
 use super::options::GenerationOptions;
 use super::text_model::{TextError, TextModel};
-use crate::http::app_state::AppState;
 use crate::http::error::ApiError;
+use crate::http::served_model::ServedModel;
 
 /// Runs `encode` on a blocking thread, so that it does not delay other requests.
 ///
 /// # Errors
 /// A 400 about `param` when the text cannot be encoded.
 #[expect(clippy::disallowed_methods, reason = "no forward pass: text of at most a body's size is encoded")]
-pub(crate) async fn encode<T, F>(state: &AppState, param: &'static str, encode: F) -> Result<T, ApiError>
+pub(crate) async fn encode<T, F>(state: &ServedModel, param: &'static str, encode: F) -> Result<T, ApiError>
 where
     T: Send + 'static,
     F: FnOnce(&dyn TextModel) -> Result<T, TextError> + Send + 'static,
@@ -37,7 +37,7 @@ where
 ///
 /// # Errors
 /// [`Rejection::EmbedsOnly`], as a 400.
-pub(crate) fn check_generates(state: &AppState) -> Result<(), ApiError> {
+pub(crate) fn check_generates(state: &ServedModel) -> Result<(), ApiError> {
     if !state.text.description().embedding.only {
         return Ok(());
     }
@@ -50,7 +50,7 @@ pub(crate) fn check_generates(state: &AppState) -> Result<(), ApiError> {
 /// # Errors
 /// As for [`AnswerForm::compile`](crate::http::answer_form::AnswerForm::compile).
 #[expect(clippy::disallowed_methods, reason = "no forward pass: a grammar is compiled within its limits")]
-pub(crate) async fn compile_form(state: &AppState, options: &mut GenerationOptions) -> Result<(), ApiError> {
+pub(crate) async fn compile_form(state: &ServedModel, options: &mut GenerationOptions) -> Result<(), ApiError> {
     let Some(form) = options.form.take() else { return Ok(()) };
     let text = Arc::clone(&state.text);
     let compiled = tokio::task::spawn_blocking(move || form.compile(&*text)).await;
@@ -64,7 +64,7 @@ pub(crate) async fn compile_form(state: &AppState, options: &mut GenerationOptio
 /// Refusals of a prompt without a token or room for an answer, and of a choice that the pipeline does not accept.
 /// Choices that were already submitted are then cancelled.
 pub(crate) async fn start(
-    state: &AppState,
+    state: &ServedModel,
     prompts: Vec<Vec<u32>>,
     options: &GenerationOptions,
     tokens_max: u32,

@@ -17,7 +17,8 @@ use super::feed::{Newest, Reading};
 use crate::http::app_state::AppState;
 use crate::http::error::ApiError;
 use crate::http::limits::LIVE_SUBSCRIBERS_MAX;
-use crate::http::page::with_state;
+use crate::http::page::of_cluster;
+use crate::http::served_model::ServedModel;
 use crate::http::stream_response::stream_response;
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
@@ -28,7 +29,7 @@ const PING: &[u8] = b": ping\n\n";
 
 /// One subscriber.
 struct Subscriber {
-    state: Arc<AppState>,
+    state: Arc<ServedModel>,
     newest: watch::Receiver<Newest>,
     /// The number of the newest event in `waiting`, or of the last one that was taken from it.
     seen: u64,
@@ -41,13 +42,15 @@ struct Subscriber {
 pub(crate) fn filter(state: &Arc<AppState>) -> BoxedFilter<(Response,)> {
     warp::path!("distributed" / "events")
         .and(warp::get())
-        .and(with_state(state))
+        .and(of_cluster(state))
         .and(warp::header::headers_cloned())
-        .map(|state, headers: HeaderMap| open(state, &headers).unwrap_or_else(Reply::into_response))
+        .map(|model: Result<Arc<ServedModel>, ApiError>, headers: HeaderMap| {
+            model.and_then(|model| open(model, &headers)).unwrap_or_else(Reply::into_response)
+        })
         .boxed()
 }
 
-fn open(state: Arc<AppState>, headers: &HeaderMap) -> Result<Response, ApiError> {
+fn open(state: Arc<ServedModel>, headers: &HeaderMap) -> Result<Response, ApiError> {
     let Some(permit) = state.live.subscribe() else {
         let message = format!("{LIVE_SUBSCRIBERS_MAX} streams of events are open, and there may be no more.");
         return Err(ApiError::unavailable(message));

@@ -17,8 +17,8 @@ use super::log::{Line, Log, Sentence, Subject};
 use super::sampler::Counters;
 use super::series::Series;
 use super::snapshot;
-use crate::http::app_state::AppState;
 use crate::http::limits::{LIVE_POLL_INTERVAL, LIVE_SAMPLE_INTERVAL, LIVE_STATE_INTERVAL, LIVE_SUBSCRIBERS_MAX};
+use crate::http::served_model::ServedModel;
 use crate::merge_patch::difference;
 
 /// The events of one server for all subscribers.
@@ -81,14 +81,14 @@ impl Default for LiveFeed {
 
 impl LiveFeed {
     /// Makes the events of `state` for ever. A mistake in it costs dashboards a second and requests nothing.
-    pub(crate) async fn run(state: &AppState) {
+    pub(crate) async fn run(state: &ServedModel) {
         while AssertUnwindSafe(Self::produce(state)).catch_unwind().await.is_err() {
             error!("the producer of live events panicked");
             tokio::time::sleep(LIVE_STATE_INTERVAL).await;
         }
     }
 
-    async fn produce(state: &AppState) {
+    async fn produce(state: &ServedModel) {
         let mut ticks = tokio::time::interval(LIVE_POLL_INTERVAL);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -118,7 +118,7 @@ impl LiveFeed {
     }
 
     /// The event with the whole state, as it is now, and its number.
-    pub(super) fn whole_state(&self, state: &AppState) -> (Bytes, u64) {
+    pub(super) fn whole_state(&self, state: &ServedModel) -> (Bytes, u64) {
         let mut inner = self.lock();
         inner.observe(state, Instant::now());
         inner.snapshot_at = None;
@@ -168,7 +168,7 @@ fn written(run: u64, name: &str, id: u64, data: &Value) -> Bytes {
 
 impl Inner {
     /// Takes notice of what has happened: lines of the log, and a sample if one is due.
-    fn observe(&mut self, state: &AppState, now: Instant) {
+    fn observe(&mut self, state: &ServedModel, now: Instant) {
         let run = self.run;
         let (view, status) = (state.pipeline.view(), state.pipeline.status());
         let mut sentences = Vec::new();
@@ -208,7 +208,7 @@ impl Inner {
     }
 
     /// Makes a patch of what has changed, if that is due.
-    fn publish_changes(&mut self, state: &AppState, now: Instant) {
+    fn publish_changes(&mut self, state: &ServedModel, now: Instant) {
         if self.snapshot_at.is_some_and(|at| now.saturating_duration_since(at) < LIVE_STATE_INTERVAL) {
             return;
         }

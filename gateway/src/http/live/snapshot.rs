@@ -4,15 +4,15 @@
 use engine::generate::{SequencePhase, SequenceReport};
 use serde_json::{Map, Value, json};
 
-use crate::http::app_state::AppState;
 use crate::http::cluster::status_value;
+use crate::http::served_model::ServedModel;
 use crate::merge_patch::without_nulls;
 
 /// The lists of the status whose entries have a name, with the key of that name.
 const NAMED_LISTS: [(&str, &str); 3] = [("stages", "name"), ("pins", "stage"), ("gateways", "slot")];
 
 /// The snapshot of `state` as it is now.
-pub(super) fn take(state: &AppState) -> Value {
+pub(super) fn take(state: &ServedModel) -> Value {
     let mut cluster = status_value(state);
     for (list, key) in NAMED_LISTS {
         by_name(&mut cluster, list, key);

@@ -2,18 +2,18 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use http::StatusCode;
 use serde::Serialize;
+use serde_json::{Map, Value};
 use warp::reply::Response;
 
 use super::conversation;
-use super::tokenize_params::check_model;
-use crate::http::app_state::AppState;
 use crate::http::error::{ApiError, json_response};
 use crate::http::generation::start;
 use crate::http::generation::text_model::Conversation;
-use crate::http::params::{Params, parse_object};
+use crate::http::json_body::JsonBody;
+use crate::http::params::Params;
+use crate::http::served_model::ServedModel;
 
 #[derive(Debug, Serialize)]
 struct Prompt {
@@ -24,16 +24,14 @@ struct Prompt {
 ///
 /// # Errors
 /// A 400 that names what is wrong with the chat.
-pub(super) async fn create(state: Arc<AppState>, body: Bytes) -> Result<Response, ApiError> {
+pub(super) async fn create(state: Arc<ServedModel>, body: JsonBody) -> Result<Response, ApiError> {
     let conversation = read(&body, &state)?;
     drop(body);
     let prompt = start::encode(&state, "messages", move |text| text.render_chat(&conversation)).await?;
     Ok(json_response(StatusCode::OK, &Prompt { prompt }))
 }
 
-fn read(body: &[u8], state: &AppState) -> Result<Conversation, ApiError> {
-    let map = parse_object(body)?;
-    let params = Params::new(&map);
-    check_model(&params, state)?;
+fn read(body: &Map<String, Value>, state: &ServedModel) -> Result<Conversation, ApiError> {
+    let params = Params::new(body);
     conversation::read(&params, &state.settings)
 }

@@ -3,18 +3,17 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use http::StatusCode;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use warp::reply::Response;
 
-use super::tokenize_params::check_model;
-use crate::http::app_state::AppState;
 use crate::http::error::{ApiError, json_response};
 use crate::http::generation::start;
+use crate::http::json_body::JsonBody;
 use crate::http::limits::DETOKENIZED_TOKENS_MAX;
-use crate::http::params::{Params, missing, out_of_range, parse_object, whole};
+use crate::http::params::{Params, missing, out_of_range, whole};
+use crate::http::served_model::ServedModel;
 
 #[derive(Debug, Serialize)]
 struct Text {
@@ -28,7 +27,7 @@ struct Text {
 ///
 /// # Errors
 /// A 400 that names what is wrong with the tokens.
-pub(super) async fn create(state: Arc<AppState>, body: Bytes) -> Result<Response, ApiError> {
+pub(super) async fn create(state: Arc<ServedModel>, body: JsonBody) -> Result<Response, ApiError> {
     let tokens = read(&body, &state)?;
     drop(body);
     let decoded = start::encode(&state, "tokens", move |text| {
@@ -39,10 +38,8 @@ pub(super) async fn create(state: Arc<AppState>, body: Bytes) -> Result<Response
     Ok(json_response(StatusCode::OK, &Text { prompt: content.clone(), content }))
 }
 
-fn read(body: &[u8], state: &AppState) -> Result<Vec<u32>, ApiError> {
-    let map = parse_object(body)?;
-    let params = Params::new(&map);
-    check_model(&params, state)?;
+fn read(body: &Map<String, Value>, state: &ServedModel) -> Result<Vec<u32>, ApiError> {
+    let params = Params::new(body);
     let list = params.list("tokens")?.ok_or_else(|| missing("tokens", "an array of token ids"))?;
     if list.len() > DETOKENIZED_TOKENS_MAX {
         let found = Value::from(list.len());

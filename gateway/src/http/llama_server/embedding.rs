@@ -2,18 +2,18 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use http::StatusCode;
 use serde::Serialize;
+use serde_json::{Map, Value};
 use warp::reply::Response;
 
-use super::tokenize_params::check_model;
-use crate::http::app_state::AppState;
 use crate::http::error::{ApiError, json_response};
 use crate::http::generation::embedding::{self, EmbeddingOptions};
 use crate::http::generation::start;
-use crate::http::params::{Params, out_of_range, parse_object};
+use crate::http::json_body::JsonBody;
+use crate::http::params::{Params, out_of_range};
 use crate::http::prompt::{self, Prompt};
+use crate::http::served_model::ServedModel;
 
 /// The one supported `embd_normalize`: a vector is divided by its Euclidean length.
 const EUCLIDEAN: u64 = 2;
@@ -39,7 +39,7 @@ struct EmbeddingEntry {
 ///
 /// # Errors
 /// Refusals of a request that is not valid, and of a pipeline that cannot serve it.
-pub(super) async fn create(state: Arc<AppState>, body: Bytes) -> Result<Response, ApiError> {
+pub(super) async fn create(state: Arc<ServedModel>, body: JsonBody) -> Result<Response, ApiError> {
     let ValidEmbedding { inputs, key, options } = ValidEmbedding::read(&body, &state)?;
     drop(body);
     let inputs = start::encode(&state, key, move |text| embedding::encode(text, inputs, key)).await?;
@@ -52,10 +52,8 @@ pub(super) async fn create(state: Arc<AppState>, body: Bytes) -> Result<Response
 // === impl ValidEmbedding ===
 
 impl ValidEmbedding {
-    fn read(body: &[u8], state: &AppState) -> Result<Self, ApiError> {
-        let map = parse_object(body)?;
-        let params = Params::new(&map);
-        check_model(&params, state)?;
+    fn read(body: &Map<String, Value>, state: &ServedModel) -> Result<Self, ApiError> {
+        let params = Params::new(body);
         let normalise = params.get("embd_normalize");
         if let Some(other) = normalise.filter(|value| value.as_u64() != Some(EUCLIDEAN)) {
             return Err(out_of_range("embd_normalize", "2 (the Euclidean norm)", other));

@@ -6,21 +6,20 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use warp::reply::Response;
 
 use super::infill_answer::InfillAnswer;
 use super::samplers;
-use super::tokenize_params::check_model;
-use crate::http::app_state::AppState;
 use crate::http::error::ApiError;
 use crate::http::generation::infill::{self, ContextFile, FittedPrompt, Gap};
 use crate::http::generation::options::GenerationOptions;
 use crate::http::generation::text_model::TextModel;
 use crate::http::generation::{reply, start};
+use crate::http::json_body::JsonBody;
 use crate::http::limits::LLAMA_STOP_STRINGS_MAX;
-use crate::http::params::{Params, parse_object};
+use crate::http::params::Params;
+use crate::http::served_model::ServedModel;
 use crate::http::stop_strings;
 use crate::http::token_options::{self, SamplingRules};
 use crate::http::unsupported::{self, Neutral, is_empty, is_zero};
@@ -53,7 +52,7 @@ const UNSUPPORTED: &[(&str, Neutral)] = &[
 ///
 /// # Errors
 /// Refusals of a request that is not valid, of a model that cannot fill in, and of a pipeline that cannot serve.
-pub(super) async fn create(state: Arc<AppState>, body: Bytes) -> Result<Response, ApiError> {
+pub(super) async fn create(state: Arc<ServedModel>, body: JsonBody) -> Result<Response, ApiError> {
     let ValidInfill { prefix, suffix, files, options, stream } = ValidInfill::read(&body, &state)?;
     drop(body);
     let limit = options.tokens_max.unwrap_or(u32::MAX);
@@ -77,10 +76,8 @@ fn prompt_tokens_max(context_tokens: u32, limit: u32) -> usize {
 // === impl ValidInfill ===
 
 impl ValidInfill {
-    fn read(body: &[u8], state: &AppState) -> Result<Self, ApiError> {
-        let map = parse_object(body)?;
-        let params = Params::new(&map);
-        check_model(&params, state)?;
+    fn read(body: &Map<String, Value>, state: &ServedModel) -> Result<Self, ApiError> {
+        let params = Params::new(body);
         infill::check(&*state.text, "input_prefix")?;
         unsupported::refuse(&params, UNSUPPORTED, "is not supported by this page")?;
         // The beginning of the gap that is there already, such as the line with the cursor.

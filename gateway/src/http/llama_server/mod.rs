@@ -20,7 +20,7 @@ use warp::filters::BoxedFilter;
 use warp::reply::Response;
 
 use super::app_state::AppState;
-use super::page::{Page, READ, WRITE, get, post};
+use super::page::{Page, READ, WRITE, get, get_server, post};
 
 pub(super) const PAGES: &[Page] = &[
     Page { path: "/tokenize", methods: WRITE, description: "the tokens of a text or chat (llama-server, vLLM)" },
@@ -47,7 +47,7 @@ pub(super) fn filters(state: &Arc<AppState>) -> Vec<BoxedFilter<(Response,)>> {
         post(warp::path!("infill"), state, infill::create),
         get(warp::path!("props"), state, props::show),
         slots::filter(state),
-        get(warp::path!("version"), state, vllm::version),
+        get_server(warp::path!("version"), state, vllm::version),
         get(warp::path!("load"), state, vllm::load),
         get(warp::path!("ping"), state, vllm::ping),
     ]

@@ -4,8 +4,8 @@ use http::StatusCode;
 use serde::Serialize;
 use warp::reply::Response;
 
-use crate::http::app_state::AppState;
 use crate::http::error::json_response;
+use crate::http::served_model::ServedModel;
 use crate::http::token_options::SamplingRules;
 
 /// The properties, in llama-server's fields.
@@ -59,7 +59,7 @@ struct Modalities {
 }
 
 /// The properties of this server and its model.
-pub(super) fn show(state: &AppState) -> Response {
+pub(super) fn show(state: &ServedModel) -> Response {
     let description = state.text.description();
     let defaults = state.model.sampling(SamplingRules::LLAMA_SERVER).defaults;
     let params = DefaultParams {

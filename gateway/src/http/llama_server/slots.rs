@@ -11,7 +11,8 @@ use warp::reply::{Reply, Response};
 
 use crate::http::app_state::AppState;
 use crate::http::error::{ApiError, json_response};
-use crate::http::page::with_state;
+use crate::http::page::of_cluster;
+use crate::http::served_model::ServedModel;
 
 /// One running sequence.
 #[derive(Debug, Serialize)]
@@ -34,13 +35,15 @@ pub(super) fn filter(state: &Arc<AppState>) -> BoxedFilter<(Response,)> {
     let query = warp::query::<Query>().or(warp::any().map(Query::default)).unify();
     warp::path!("slots")
         .and(warp::get())
-        .and(with_state(state))
+        .and(of_cluster(state))
         .and(query)
-        .map(|state: Arc<AppState>, query: Query| show(&state, &query).unwrap_or_else(Reply::into_response))
+        .map(|model: Result<Arc<ServedModel>, ApiError>, query: Query| {
+            model.and_then(|model| show(&model, &query)).unwrap_or_else(Reply::into_response)
+        })
         .boxed()
 }
 
-fn show(state: &AppState, query: &Query) -> Result<Response, ApiError> {
+fn show(state: &ServedModel, query: &Query) -> Result<Response, ApiError> {
     let status = state.pipeline.status();
     if query.fail_on_no_slot.as_deref() == Some("1") {
         state.check_serving()?;

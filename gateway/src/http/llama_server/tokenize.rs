@@ -2,17 +2,18 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use http::StatusCode;
 use serde::Serialize;
+use serde_json::{Map, Value};
 use warp::reply::Response;
 
-use super::tokenize_params::{Form, Source, ValidTokenize, check_model};
-use crate::http::app_state::AppState;
+use super::tokenize_params::{Form, Source, ValidTokenize};
 use crate::http::error::{ApiError, json_response};
 use crate::http::generation::start;
 use crate::http::generation::text_model::{TextError, TextModel};
-use crate::http::params::{Params, parse_object};
+use crate::http::json_body::JsonBody;
+use crate::http::params::Params;
+use crate::http::served_model::ServedModel;
 
 /// The answer.
 #[derive(Debug, PartialEq, Serialize)]
@@ -42,7 +43,7 @@ enum Piece {
 ///
 /// # Errors
 /// A 400 that names what is wrong with the request.
-pub(super) async fn create(state: Arc<AppState>, body: Bytes) -> Result<Response, ApiError> {
+pub(super) async fn create(state: Arc<ServedModel>, body: JsonBody) -> Result<Response, ApiError> {
     let ValidTokenize { source, form } = read(&body, &state)?;
     drop(body);
     let param = match (&source, form) {
@@ -55,10 +56,8 @@ pub(super) async fn create(state: Arc<AppState>, body: Bytes) -> Result<Response
     Ok(json_response(StatusCode::OK, &encoded.await?))
 }
 
-fn read(body: &[u8], state: &AppState) -> Result<ValidTokenize, ApiError> {
-    let map = parse_object(body)?;
-    let params = Params::new(&map);
-    check_model(&params, state)?;
+fn read(body: &Map<String, Value>, state: &ServedModel) -> Result<ValidTokenize, ApiError> {
+    let params = Params::new(body);
     ValidTokenize::read(&params, &state.settings)
 }
 

@@ -1,7 +1,7 @@
 //! Reads the body of `POST /tokenize`. llama-server's has `content`; vLLM's has `prompt` or `messages`.
 
 use super::conversation;
-use crate::http::app_state::{AppState, Settings};
+use crate::http::app_state::Settings;
 use crate::http::error::ApiError;
 use crate::http::generation::text_model::{Conversation, PromptEnding, SpecialTokens};
 use crate::http::limits::TOKENIZED_BYTES_MAX;
@@ -32,14 +32,6 @@ pub(super) enum Form {
 
 /// The keys of which a body has exactly one.
 const SOURCES: [&str; 3] = ["content", "prompt", "messages"];
-
-/// Checks that a request that names a model means the served one.
-///
-/// # Errors
-/// A 404 if it names another.
-pub(super) fn check_model(params: &Params<'_>, state: &AppState) -> Result<(), ApiError> {
-    params.text("model")?.map_or(Ok(()), |name| state.model.check_name(name, &state.settings.model_aliases))
-}
 
 // === impl ValidTokenize ===
 

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::Bytes;
 use http::StatusCode;
 use serde::Serialize;
+use serde_json::{Map, Value};
 use warp::reply::Response;
 
 use super::answer::{Answer, Part, Shape};
@@ -13,11 +13,12 @@ use super::request::Request;
 use super::think::Think;
 use super::tool_calls::ToolCallBody;
 use super::{messages, tools};
-use crate::http::app_state::AppState;
 use crate::http::error::{ApiError, json_response};
 use crate::http::generation::text_model::{Conversation, Message, PromptEnding};
 use crate::http::generation::{chat, reply, start};
-use crate::http::params::{Params, parse_object};
+use crate::http::json_body::JsonBody;
+use crate::http::params::Params;
+use crate::http::served_model::ServedModel;
 
 /// A chat that can be served.
 #[derive(Debug, Clone, PartialEq)]
@@ -49,7 +50,7 @@ struct MessageBody {
 ///
 /// # Errors
 /// Refusals of a request that is not valid, and of a pipeline that cannot serve it.
-pub(super) async fn create(state: Arc<AppState>, body: Bytes) -> Result<Response, ApiError> {
+pub(super) async fn create(state: Arc<ServedModel>, body: JsonBody) -> Result<Response, ApiError> {
     let began = Instant::now();
     let ValidChat { mut request, conversation } = ValidChat::read(&body, &state)?;
     drop(body);
@@ -67,9 +68,8 @@ pub(super) async fn create(state: Arc<AppState>, body: Bytes) -> Result<Response
 // === impl ValidChat ===
 
 impl ValidChat {
-    fn read(body: &[u8], state: &AppState) -> Result<Self, ApiError> {
-        let map = parse_object(body)?;
-        let params = Params::new(&map);
+    fn read(body: &Map<String, Value>, state: &ServedModel) -> Result<Self, ApiError> {
+        let params = Params::new(body);
         let request = Request::read(&params, state)?;
         let (messages, tools) = (messages::read(&params)?, tools::read(&params)?);
         if !tools.is_empty() && !state.text.description().takes_tools {

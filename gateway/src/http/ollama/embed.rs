@@ -3,20 +3,20 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::Bytes;
 use http::StatusCode;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use warp::reply::Response;
 
 use super::metrics::ns;
 use super::request::check_keep_alive;
 use super::{model_name, options};
-use crate::http::app_state::AppState;
 use crate::http::error::{ApiError, json_response};
 use crate::http::generation::embedding::{self, EmbeddingInput, EmbeddingOptions, Embeddings};
 use crate::http::generation::start;
-use crate::http::params::{Params, out_of_range, parse_object, wrong_type};
+use crate::http::json_body::JsonBody;
+use crate::http::params::{Params, out_of_range, wrong_type};
+use crate::http::served_model::ServedModel;
 use crate::http::token_options::SamplingRules;
 
 /// A request that can be served.
@@ -49,7 +49,7 @@ struct OldAnswer {
 ///
 /// # Errors
 /// Refusals of a request that is not valid, and of a pipeline that cannot serve it.
-pub(super) async fn create(state: Arc<AppState>, body: Bytes) -> Result<Response, ApiError> {
+pub(super) async fn create(state: Arc<ServedModel>, body: JsonBody) -> Result<Response, ApiError> {
     let began = Instant::now();
     let request = ValidEmbed::read(&body, &state, "input")?;
     drop(body);
@@ -69,7 +69,7 @@ pub(super) async fn create(state: Arc<AppState>, body: Bytes) -> Result<Response
 ///
 /// # Errors
 /// As [`create`].
-pub(super) async fn create_one(state: Arc<AppState>, body: Bytes) -> Result<Response, ApiError> {
+pub(super) async fn create_one(state: Arc<ServedModel>, body: JsonBody) -> Result<Response, ApiError> {
     let request = ValidEmbed::read(&body, &state, "prompt")?;
     drop(body);
     let vector = request.embed(&state, "prompt").await?.vectors.pop();
@@ -80,10 +80,9 @@ pub(super) async fn create_one(state: Arc<AppState>, body: Bytes) -> Result<Resp
 
 impl ValidEmbed {
     /// Reads a request whose texts are in `key`.
-    fn read(body: &[u8], state: &AppState, key: &'static str) -> Result<Self, ApiError> {
-        let map = parse_object(body)?;
-        let params = Params::new(&map);
-        let model = model_name::read(&params, state)?.to_owned();
+    fn read(body: &Map<String, Value>, state: &ServedModel, key: &'static str) -> Result<Self, ApiError> {
+        let params = Params::new(body);
+        let model = model_name::read(&params)?.to_owned();
         options::read(&params, &*state.text, &state.model.sampling(SamplingRules::OLLAMA))?;
         check_keep_alive(&params)?;
         let options = EmbeddingOptions::read(&params, state)?;
@@ -92,7 +91,7 @@ impl ValidEmbed {
         Ok(Self { model, texts: texts(&params, key, options.inputs_max())?, options, tokens_max })
     }
 
-    async fn embed(self, state: &AppState, param: &'static str) -> Result<Embeddings, ApiError> {
+    async fn embed(self, state: &ServedModel, param: &'static str) -> Result<Embeddings, ApiError> {
         let Self { texts, options, tokens_max, .. } = self;
         let inputs = start::encode(state, param, move |text| {
             let encode = |(at, input): (String, String)| {

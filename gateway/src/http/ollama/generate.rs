@@ -3,21 +3,22 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::Bytes;
 use http::StatusCode;
 use serde::Serialize;
+use serde_json::{Map, Value};
 use warp::reply::Response;
 
 use super::answer::{Answer, Part, Shape};
 use super::messages::refuse_images;
 use super::request::Request;
 use super::think::Think;
-use crate::http::app_state::AppState;
 use crate::http::error::{ApiError, json_response};
 use crate::http::generation::infill::{self, Gap};
 use crate::http::generation::text_model::{Conversation, Message, TextModel};
 use crate::http::generation::{chat, reply, start};
-use crate::http::params::{Params, parse_object};
+use crate::http::json_body::JsonBody;
+use crate::http::params::Params;
+use crate::http::served_model::ServedModel;
 use crate::http::unsupported::{self, Neutral, is_empty};
 
 /// Parameters for which this server has no use. They are refused unless their value has no effect.
@@ -56,7 +57,7 @@ pub(super) struct GenerateFields {
 ///
 /// # Errors
 /// Refusals of a request that is not valid, and of a pipeline that cannot serve it.
-pub(super) async fn create(state: Arc<AppState>, body: Bytes) -> Result<Response, ApiError> {
+pub(super) async fn create(state: Arc<ServedModel>, body: JsonBody) -> Result<Response, ApiError> {
     let began = Instant::now();
     let ValidGenerate { mut request, prompt } = ValidGenerate::read(&body, &state)?;
     drop(body);
@@ -84,9 +85,8 @@ pub(super) async fn create(state: Arc<AppState>, body: Bytes) -> Result<Response
 // === impl ValidGenerate ===
 
 impl ValidGenerate {
-    fn read(body: &[u8], state: &AppState) -> Result<Self, ApiError> {
-        let map = parse_object(body)?;
-        let params = Params::new(&map);
+    fn read(body: &Map<String, Value>, state: &ServedModel) -> Result<Self, ApiError> {
+        let params = Params::new(body);
         let request = Request::read(&params, state)?;
         refuse_images(&params)?;
         unsupported::refuse(&params, UNSUPPORTED, "is not supported: use the model's own template, or /api/chat")?;

@@ -1,25 +1,35 @@
 //! The model's name as clients of Ollama write it: with a tag, which is `latest` if it is left out.
 
-use crate::http::app_state::AppState;
+use std::sync::Arc;
+
 use crate::http::error::ApiError;
+use crate::http::models::Models;
 use crate::http::params::{Params, missing};
+use crate::http::served_model::ServedModel;
 
 const LATEST: &str = ":latest";
 
 /// The name by which a request calls the model, from `model` or, as older clients write it, `name`.
 ///
 /// # Errors
-/// A 400 if there is none, a 404 if it is not a name of the served model.
-pub(super) fn read<'a>(params: &Params<'a>, state: &AppState) -> Result<&'a str, ApiError> {
+/// A 400 if there is none.
+pub(super) fn read<'a>(params: &Params<'a>) -> Result<&'a str, ApiError> {
     let filled = |key| Ok::<_, ApiError>(params.text(key)?.filter(|name| !name.is_empty()));
-    let name = match filled("model")? {
-        Some(name) => name,
-        None => filled("name")?.ok_or_else(|| missing("model", "the model's name"))?,
-    };
-    let check = |name: &str| state.model.check_name(name, &state.settings.model_aliases);
+    match filled("model")? {
+        Some(name) => Ok(name),
+        None => filled("name")?.ok_or_else(|| missing("model", "the model's name")),
+    }
+}
+
+/// The model that a request calls by that name.
+///
+/// # Errors
+/// A 400 if there is no name, a 404 if it is no served model's.
+pub(super) fn find(models: &Models, params: &Params<'_>) -> Result<Arc<ServedModel>, ApiError> {
+    let name = read(params)?;
+    let find = |name: &str| models.named(Some(name));
     // An alias may have a tag, and so may the model's file.
-    check(name).or_else(|refusal| check(bare(name)).or_else(|_| check(&tagged(name))).map_err(|_| refusal))?;
-    Ok(name)
+    find(name).or_else(|refusal| find(bare(name)).or_else(|_| find(&tagged(name))).map_err(|_| refusal))
 }
 
 /// `name` with its tag.

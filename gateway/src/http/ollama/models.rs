@@ -1,4 +1,4 @@
-//! `GET /api/tags` and `GET /api/ps`: the served model, as a list of one.
+//! `GET /api/tags` and `GET /api/ps`: the models, and those of them that are served at present.
 
 use engine::view::ClusterView;
 use http::StatusCode;
@@ -11,6 +11,7 @@ use super::{model_name, timestamp};
 use crate::http::app_state::AppState;
 use crate::http::error::json_response;
 use crate::http::generation::text_model::ModelDescription;
+use crate::http::served_model::ServedModel;
 
 /// The body of a list.
 #[derive(Debug, Serialize)]
@@ -57,38 +58,17 @@ pub(super) struct Details<'a> {
     quantization_level: &'a str,
 }
 
-/// The model, whether or not it is served at present.
+/// The models, whether or not they are served at present.
 pub(super) fn tags(state: &AppState) -> Response {
-    let description = state.text.description();
-    let name = model_name::tagged(&state.model.name);
-    let entry = ModelEntry {
-        name: name.clone(),
-        model: name,
-        modified_at: timestamp::of_seconds(state.model.created_s),
-        size: description.file_bytes,
-        digest: &description.fingerprint,
-        details: Details::new(description),
-        capabilities: capabilities(description),
-    };
-    json_response(StatusCode::OK, &ModelList { models: vec![entry] })
+    let models = state.models.all();
+    json_response(StatusCode::OK, &ModelList { models: models.iter().map(|model| ModelEntry::new(model)).collect() })
 }
 
-/// The model if it is served.
+/// The models that are served.
 pub(super) fn ps(state: &AppState) -> Response {
-    let description = state.text.description();
-    let name = model_name::tagged(&state.model.name);
-    let entry = || ServedEntry {
-        name: name.clone(),
-        model: name,
-        size: description.file_bytes,
-        digest: &description.fingerprint,
-        details: Details::new(description),
-        expires_at: timestamp::never(),
-        size_vram: gpu_bytes(&state.pipeline.view()),
-        context_length: state.context_tokens(),
-    };
-    let models: Vec<_> = state.pipeline.status().serving.then(entry).into_iter().collect();
-    json_response(StatusCode::OK, &ModelList { models })
+    let models = state.models.all();
+    let served = models.iter().filter(|model| model.pipeline.status().serving);
+    json_response(StatusCode::OK, &ModelList { models: served.map(|model| ServedEntry::new(model)).collect() })
 }
 
 /// The features of the model, by Ollama's names.
@@ -109,6 +89,43 @@ fn gpu_bytes(view: &ClusterView) -> u64 {
     let is_on_gpu =
         |stage: &StageName| view.stages.get(stage).is_some_and(|record| record.value.device != DeviceKind::Cpu);
     claims.into_iter().filter(|claim| is_on_gpu(&claim.value.stage)).map(|claim| claim.value.weights_bytes).sum()
+}
+
+// === impl ModelEntry ===
+
+impl<'a> ModelEntry<'a> {
+    fn new(served: &'a ServedModel) -> Self {
+        let description = served.text.description();
+        let name = model_name::tagged(&served.model.name);
+        Self {
+            name: name.clone(),
+            model: name,
+            modified_at: timestamp::of_seconds(served.model.created_s),
+            size: description.file_bytes,
+            digest: &description.fingerprint,
+            details: Details::new(description),
+            capabilities: capabilities(description),
+        }
+    }
+}
+
+// === impl ServedEntry ===
+
+impl<'a> ServedEntry<'a> {
+    fn new(served: &'a ServedModel) -> Self {
+        let description = served.text.description();
+        let name = model_name::tagged(&served.model.name);
+        Self {
+            name: name.clone(),
+            model: name,
+            size: description.file_bytes,
+            digest: &description.fingerprint,
+            details: Details::new(description),
+            expires_at: timestamp::never(),
+            size_vram: gpu_bytes(&served.pipeline.view()),
+            context_length: served.context_tokens(),
+        }
+    }
 }
 
 // === impl Details ===

@@ -4,10 +4,10 @@ use serde_json::Value;
 
 use super::think::Think;
 use super::{format, model_name, options};
-use crate::http::app_state::AppState;
 use crate::http::error::ApiError;
 use crate::http::generation::options::GenerationOptions;
 use crate::http::params::{Params, wrong_type};
+use crate::http::served_model::ServedModel;
 use crate::http::token_options::SamplingRules;
 
 /// A request to either endpoint, without its messages or prompt.
@@ -28,9 +28,9 @@ impl Request {
     /// Reads and checks the parameters.
     ///
     /// # Errors
-    /// A 400 that names the parameter, or a 404 if the request names another model.
-    pub(super) fn read(params: &Params<'_>, state: &AppState) -> Result<Self, ApiError> {
-        let model = model_name::read(params, state)?.to_owned();
+    /// A 400 that names the parameter.
+    pub(super) fn read(params: &Params<'_>, state: &ServedModel) -> Result<Self, ApiError> {
+        let model = model_name::read(params)?.to_owned();
         let think = Think::read(params)?;
         if think.is_some_and(|think| think != Think::Off) && !state.text.description().reasons {
             return Err(ApiError::unsupported("think", format!("The model '{model}' does not support thinking.")));

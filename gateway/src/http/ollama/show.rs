@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use http::StatusCode;
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -10,10 +9,11 @@ use warp::reply::Response;
 
 use super::models::{Details, capabilities};
 use super::{model_name, timestamp};
-use crate::http::app_state::AppState;
 use crate::http::error::{ApiError, json_response};
 use crate::http::generation::generation_config::GenerationConfig;
-use crate::http::params::{Params, parse_object};
+use crate::http::json_body::JsonBody;
+use crate::http::params::Params;
+use crate::http::served_model::ServedModel;
 
 #[derive(Debug, Serialize)]
 struct ModelDetails<'a> {
@@ -32,9 +32,8 @@ struct ModelDetails<'a> {
 ///
 /// # Errors
 /// A 400 or 404 if the request does not name the served model.
-pub(super) async fn create(state: Arc<AppState>, body: Bytes) -> Result<Response, ApiError> {
-    let map = parse_object(&body)?;
-    model_name::read(&Params::new(&map), &state)?;
+pub(super) async fn create(state: Arc<ServedModel>, body: JsonBody) -> Result<Response, ApiError> {
+    model_name::read(&Params::new(&body))?;
     let description = state.text.description();
     let details = ModelDetails {
         modelfile: format!("# The model of this server\nFROM {}\n", state.model.name),
@@ -63,7 +62,7 @@ fn parameters(config: &GenerationConfig) -> String {
 }
 
 /// The file's metadata. The length of the context is the one that is served: clients cut their prompts by it.
-fn model_info(state: &AppState) -> Map<String, Value> {
+fn model_info(state: &ServedModel) -> Map<String, Value> {
     let description = state.text.description();
     let mut info = description.metadata.clone();
     info.insert("general.architecture".to_owned(), Value::from(description.architecture.as_str()));

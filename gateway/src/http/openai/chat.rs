@@ -2,25 +2,26 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use schema::frame::ALTERNATIVES_MAX;
 use serde::Serialize;
+use serde_json::{Map, Value};
 use warp::reply::Response;
 
 use super::logprobs::ChatLogprobs;
 use super::options::ValidOptions;
-use super::params::{Params, parse_object};
+use super::params::Params;
 use super::response::{Shape, finish_reason, respond};
 use super::template_options::TemplateOptions;
 use super::tools::ValidTools;
 use super::{messages, template_options, tools, unsupported};
-use crate::http::app_state::AppState;
 use crate::http::error::ApiError;
 use crate::http::generation::chat;
 use crate::http::generation::choice_decoder::{Ended, ToolCallDelta};
 use crate::http::generation::dialect::Choice;
 use crate::http::generation::text_model::{AnswerRequest, Conversation, ToolCall, ToolChoice};
 use crate::http::generation::token_logprob::{TokenLogprob, TokenNames};
+use crate::http::json_body::JsonBody;
+use crate::http::served_model::ServedModel;
 
 /// A chat request that can be served.
 #[derive(Debug, Clone, PartialEq)]
@@ -119,7 +120,7 @@ struct ChatDelta {
 ///
 /// # Errors
 /// Refusals of a request that is not valid, and of a pipeline that cannot serve it.
-pub(crate) async fn create(state: Arc<AppState>, body: Bytes) -> Result<Response, ApiError> {
+pub(crate) async fn create(state: Arc<ServedModel>, body: JsonBody) -> Result<Response, ApiError> {
     let ValidChat { request, mut options } = ValidChat::read(&body, &state)?;
     drop(body);
     let prompt = chat::prepare(&state, request, &mut options.generation, "messages").await?;
@@ -130,9 +131,8 @@ pub(crate) async fn create(state: Arc<AppState>, body: Bytes) -> Result<Response
 // === impl ValidChat ===
 
 impl ValidChat {
-    fn read(body: &[u8], state: &AppState) -> Result<Self, ApiError> {
-        let map = parse_object(body)?;
-        let params = Params::new(&map);
+    fn read(body: &Map<String, Value>, state: &ServedModel) -> Result<Self, ApiError> {
+        let params = Params::new(body);
         unsupported::refuse_of_completions(&params)?;
         if params.flag("echo")? {
             return Err(ApiError::unsupported(

@@ -2,16 +2,15 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use serde::Serialize;
+use serde_json::{Map, Value};
 use warp::reply::Response;
 
 use super::logprobs::{self, CompletionLogprobs, PromptLogprobs};
 use super::options::ValidOptions;
-use super::params::{Params, parse_object};
+use super::params::Params;
 use super::response::{Shape, finish_reason, respond};
 use super::unsupported;
-use crate::http::app_state::AppState;
 use crate::http::error::ApiError;
 use crate::http::generation::choice_decoder::Ended;
 use crate::http::generation::dialect::Choice;
@@ -20,7 +19,9 @@ use crate::http::generation::options::GenerationOptions;
 use crate::http::generation::start;
 use crate::http::generation::text_model::{TextError, TextModel};
 use crate::http::generation::token_logprob::{TokenLogprob, TokenNames};
+use crate::http::json_body::JsonBody;
 use crate::http::prompt::{self, Prompt};
+use crate::http::served_model::ServedModel;
 
 /// OpenAI's default for `max_tokens`.
 const TOKENS_MAX_DEFAULT: u32 = 16;
@@ -53,7 +54,7 @@ pub(crate) struct CompletionChoice {
 ///
 /// # Errors
 /// Refusals of a request that is not valid, and of a pipeline that cannot serve it.
-pub(crate) async fn create(state: Arc<AppState>, body: Bytes) -> Result<Response, ApiError> {
+pub(crate) async fn create(state: Arc<ServedModel>, body: JsonBody) -> Result<Response, ApiError> {
     let ValidCompletion { prompts, suffix, mut options } = ValidCompletion::read(&body, &state)?;
     drop(body);
     start::compile_form(&state, &mut options.generation).await?;
@@ -65,9 +66,8 @@ pub(crate) async fn create(state: Arc<AppState>, body: Bytes) -> Result<Response
 // === impl ValidCompletion ===
 
 impl ValidCompletion {
-    fn read(body: &[u8], state: &AppState) -> Result<Self, ApiError> {
-        let map = parse_object(body)?;
-        let params = Params::new(&map);
+    fn read(body: &Map<String, Value>, state: &ServedModel) -> Result<Self, ApiError> {
+        let params = Params::new(body);
         unsupported::refuse_of_chats(&params)?;
         let mut options = ValidOptions::read(&params, top_logprobs, &state.model, &state.settings, &*state.text)?;
         let ValidOptions { generation, stream, .. } = &mut options;

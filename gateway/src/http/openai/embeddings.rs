@@ -4,19 +4,20 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
 use http::StatusCode;
 use serde::Serialize;
+use serde_json::{Map, Value};
 use warp::reply::Response;
 
 use super::options::PRIORITIES;
-use super::params::{Params, out_of_range, parse_object};
+use super::params::{Params, out_of_range};
 use super::unsupported;
-use crate::http::app_state::AppState;
 use crate::http::error::{ApiError, json_response};
 use crate::http::generation::embedding::{self, EmbeddingOptions};
 use crate::http::generation::start;
+use crate::http::json_body::JsonBody;
 use crate::http::prompt::{self, Prompt};
+use crate::http::served_model::ServedModel;
 
 /// A request that can be served.
 #[derive(Debug, Clone, PartialEq)]
@@ -67,7 +68,7 @@ struct EmbeddingUsage {
 ///
 /// # Errors
 /// Refusals of a request that is not valid, and of a pipeline that cannot serve it.
-pub(super) async fn create(state: Arc<AppState>, body: Bytes) -> Result<Response, ApiError> {
+pub(super) async fn create(state: Arc<ServedModel>, body: JsonBody) -> Result<Response, ApiError> {
     let ValidEmbeddings { inputs, options, encoding } = ValidEmbeddings::read(&body, &state)?;
     drop(body);
     let inputs = start::encode(&state, "input", move |text| embedding::encode(text, inputs, "input")).await?;
@@ -85,12 +86,8 @@ pub(super) async fn create(state: Arc<AppState>, body: Bytes) -> Result<Response
 // === impl ValidEmbeddings ===
 
 impl ValidEmbeddings {
-    fn read(body: &[u8], state: &AppState) -> Result<Self, ApiError> {
-        let map = parse_object(body)?;
-        let params = Params::new(&map);
-        if let Some(name) = params.text("model")? {
-            state.model.check_name(name, &state.settings.model_aliases)?;
-        }
+    fn read(body: &Map<String, Value>, state: &ServedModel) -> Result<Self, ApiError> {
+        let params = Params::new(body);
         params.text("user")?;
         unsupported::refuse_of_embeddings(&params)?;
         let encoding = Encoding::read(&params)?;

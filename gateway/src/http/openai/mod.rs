@@ -22,7 +22,7 @@ use warp::path::Tail;
 use warp::reply::{Reply, Response};
 
 use super::app_state::AppState;
-use super::page::{Page, READ, WRITE, get, post, with_state};
+use super::page::{Page, READ, WRITE, get_server, post, with_state};
 use super::params;
 
 pub(super) const PAGES: &[Page] = &[
@@ -31,8 +31,8 @@ pub(super) const PAGES: &[Page] = &[
     Page { path: "/v1/embeddings", methods: WRITE, description: "embed texts (OpenAI)" },
     Page { path: "/v1/rerank", methods: WRITE, description: "refused: no model here ranks documents (Jina, vLLM)" },
     Page { path: "/rerank", methods: WRITE, description: "as /v1/rerank (llama-server)" },
-    Page { path: "/v1/models", methods: READ, description: "the model (OpenAI)" },
-    Page { path: "/v1/models/{id}", methods: READ, description: "the model by its id (OpenAI)" },
+    Page { path: "/v1/models", methods: READ, description: "the models (OpenAI)" },
+    Page { path: "/v1/models/{id}", methods: READ, description: "a model by its id (OpenAI)" },
 ];
 
 /// The filters for these pages over `state`.
@@ -47,7 +47,7 @@ pub(super) fn filters(state: &Arc<AppState>) -> Vec<BoxedFilter<(Response,)>> {
         post(warp::path!("v1" / "embeddings"), state, embeddings::create),
         post(warp::path!("v1" / "rerank"), state, rerank::create),
         post(warp::path!("rerank"), state, rerank::create),
-        get(warp::path!("v1" / "models"), state, models::list),
+        get_server(warp::path!("v1" / "models"), state, models::list),
         model.boxed(),
     ]
 }

@@ -7,7 +7,7 @@ use warp::reply::Response;
 use crate::http::app_state::AppState;
 use crate::http::error::{ApiError, json_response};
 use crate::http::generation::generation_config::GenerationConfig;
-use crate::http::model_alias::ModelAlias;
+use crate::http::served_model::ServedModel;
 
 /// The body of the list.
 #[derive(Debug, Serialize)]
@@ -31,29 +31,31 @@ struct ModelEntry<'a> {
     generation_config: &'a GenerationConfig,
 }
 
-/// The list of models: the served one, and once more by each of its aliases.
+/// The list of models: each that is served, and once more by each of its aliases.
 pub(crate) fn list(state: &AppState) -> Response {
-    let own = state.model.name.as_str();
-    let aliases = state.settings.model_aliases.iter().filter_map(ModelAlias::named).filter(|alias| *alias != own);
-    let names = std::iter::once(own).chain(aliases);
-    let data = names.map(|name| ModelEntry::new(state, name)).collect();
+    let models = state.models.all();
+    let entries = models.iter().flat_map(|model| {
+        let names = std::iter::once(model.model.name.as_str()).chain(state.models.aliases(model));
+        names.map(|name| ModelEntry::new(model, name))
+    });
+    let data = entries.collect();
     json_response(StatusCode::OK, &ModelList { object: "list", data })
 }
 
 /// One model. `id` is the rest of the path, in which `/` may be written `%2F`.
 ///
 /// # Errors
-/// 404 for any id but the served model's name and its aliases.
+/// 404 for any id but the names of served models and their aliases.
 pub(crate) fn one(state: &AppState, id: &str) -> Result<Response, ApiError> {
     let id = decoded(id);
-    state.model.check_name(&id, &state.settings.model_aliases)?;
-    Ok(json_response(StatusCode::OK, &ModelEntry::new(state, &id)))
+    let model = state.models.named(Some(&id))?;
+    Ok(json_response(StatusCode::OK, &ModelEntry::new(&model, &id)))
 }
 
 // === impl ModelEntry ===
 
 impl<'a> ModelEntry<'a> {
-    fn new(state: &'a AppState, id: &'a str) -> Self {
+    fn new(state: &'a ServedModel, id: &'a str) -> Self {
         Self {
             id,
             object: "model",

@@ -9,12 +9,13 @@ use serde_json::Value;
 use super::params::{Params, whole};
 use super::unsupported;
 use crate::http::answer_form;
-use crate::http::app_state::{ModelInfo, Settings};
+use crate::http::app_state::Settings;
 use crate::http::error::ApiError;
 use crate::http::generation::options::GenerationOptions;
 use crate::http::generation::text_model::TextModel;
 use crate::http::generation::token_logprob::TokenNames;
 use crate::http::limits::{STOP_STRINGS_MAX, STOP_TOKENS_MAX};
+use crate::http::served_model::ModelInfo;
 use crate::http::stop_strings;
 use crate::http::token_options::{self, SamplingRules};
 
@@ -53,7 +54,7 @@ impl ValidOptions {
     /// asked for.
     ///
     /// # Errors
-    /// A 400 that names the parameter, or a 404 if the request names another model.
+    /// A 400 that names the parameter.
     pub(crate) fn read(
         params: &Params<'_>,
         logprobs: impl FnOnce(&Params<'_>) -> Result<Option<u32>, ApiError>,
@@ -61,9 +62,6 @@ impl ValidOptions {
         settings: &Settings,
         text: &dyn TextModel,
     ) -> Result<Self, ApiError> {
-        if let Some(name) = params.text("model")? {
-            model.check_name(name, &settings.model_aliases)?;
-        }
         unsupported::refuse(params)?;
         let stream = params.flag("stream")?;
         let logprobs = logprobs(params)?;
@@ -199,13 +197,6 @@ mod tests {
             let error = read(&json!({"priority": priority})).unwrap_err();
             assert_eq!(error.json()["error"]["param"], "priority");
         }
-    }
-
-    #[test]
-    fn another_model_is_not_found() {
-        let error = read(&json!({"model": "gpt-4"})).unwrap_err();
-        assert_eq!(error.status, 404);
-        assert_eq!(error.json()["error"]["code"], "model_not_found");
     }
 
     #[test]

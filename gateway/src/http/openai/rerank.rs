@@ -3,23 +3,19 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use warp::reply::Response;
 
-use super::params::{Params, missing, parse_object, wrong_type};
-use crate::http::app_state::AppState;
+use super::params::{Params, missing, wrong_type};
 use crate::http::error::ApiError;
+use crate::http::json_body::JsonBody;
+use crate::http::served_model::ServedModel;
 
 /// Refuses the request.
 ///
 /// # Errors
-/// Always: a 404 if the request names another model, a 400 that names a parameter of the wrong type, or else the model.
-pub(super) async fn create(state: Arc<AppState>, body: Bytes) -> Result<Response, ApiError> {
-    let map = parse_object(&body)?;
-    let params = Params::new(&map);
-    if let Some(name) = params.text("model")? {
-        state.model.check_name(name, &state.settings.model_aliases)?;
-    }
+/// Always: a 400 that names a parameter of the wrong type, or else the model.
+pub(super) async fn create(state: Arc<ServedModel>, body: JsonBody) -> Result<Response, ApiError> {
+    let params = Params::new(&body);
     params.required_text("query")?;
     let documents = params.list("documents")?.ok_or_else(|| missing("documents", "an array of texts"))?;
     if let Some((index, found)) = documents.iter().enumerate().find(|(_, text)| !(text.is_string() || text.is_object()))

@@ -10,7 +10,6 @@ use warp::reply::Response;
 use super::logprobs::{PromptLogprobs, characters, of_prompt};
 use super::options::{StreamedUsage, ValidOptions};
 use super::usage::UsageBody;
-use crate::http::app_state::AppState;
 use crate::http::error::ApiError;
 use crate::http::generation::choice_decoder::{Ended, ToolCallDelta};
 use crate::http::generation::choice_stream::ChoiceDelta;
@@ -21,6 +20,7 @@ use crate::http::generation::token_logprob::{TokenLogprob, TokenNames};
 use crate::http::generation::totals::Totals;
 use crate::http::generation::usage::Usage;
 use crate::http::generation::{reply, start};
+use crate::http::served_model::ServedModel;
 
 /// Marks the end of every stream.
 const DONE: &str = "[DONE]";
@@ -202,7 +202,7 @@ impl<S: Shape> Answer<S> {
 /// # Errors
 /// Refusals of the prompts and of the pipeline, and a failure of a choice before anything is sent.
 pub(crate) async fn respond<S: Shape>(
-    state: &AppState,
+    state: &ServedModel,
     prompts: Vec<Vec<u32>>,
     options: &ValidOptions,
     tokens_max: u32,

@@ -182,7 +182,7 @@ fn unix_seconds() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::app_state::{ModelInfo, Settings};
+    use crate::http::app_state::Settings;
     use crate::http::generation::choice_decoder::Delta;
     use crate::http::generation::text_model::ByteText;
     use crate::http::generation::timings::TimingsBody;
@@ -190,6 +190,7 @@ mod tests {
     use crate::http::responses::ids::Ids;
     use crate::http::responses::request::ValidRequest;
     use crate::http::responses::store::StoreBounds;
+    use crate::http::served_model::ModelInfo;
     use serde_json::{Value, json};
     use std::collections::HashMap;
 
@@ -197,8 +198,8 @@ mod tests {
         let model = ModelInfo { name: "tiny".to_owned(), context_tokens: 64, ..ModelInfo::default() };
         let mut ids = Ids::from_seed(1);
         let id = ids.next("resp");
-        let body = body.to_string();
-        let request = ValidRequest::read(body.as_bytes(), &model, &Settings::default(), &ByteText, &mut ids).unwrap();
+        let body = body.as_object().unwrap();
+        let request = ValidRequest::read(body, &model, &Settings::default(), &ByteText, &mut ids).unwrap();
         let output = Output::new(ids, HashMap::new(), false);
         Answer::new(id, "tiny", request.echo, Vec::new(), Arc::clone(store), output)
     }

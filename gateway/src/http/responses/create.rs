@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::Bytes;
 use warp::reply::Response;
 
 use super::answer::Answer;
@@ -14,11 +13,12 @@ use super::output::Output;
 use super::request::ValidRequest;
 use super::store::ResponseStore;
 use super::truncation;
-use crate::http::app_state::AppState;
 use crate::http::error::ApiError;
 use crate::http::generation::text_model::{AnswerRequest, Conversation, PromptEnding, TextModel, ToolChoice};
 use crate::http::generation::{chat, reply, start};
+use crate::http::json_body::JsonBody;
 use crate::http::limits::TRUNCATION_ANSWER_SHARE;
+use crate::http::served_model::ServedModel;
 
 /// The parameter that errors of the prompt are about.
 const PARAM: &str = "input";
@@ -27,7 +27,11 @@ const PARAM: &str = "input";
 ///
 /// # Errors
 /// Refusals of a request that is not valid or goes on from an unknown response, and of a pipeline that cannot serve it.
-pub(super) async fn create(state: Arc<AppState>, store: Arc<ResponseStore>, body: Bytes) -> Result<Response, ApiError> {
+pub(super) async fn create(
+    state: Arc<ServedModel>,
+    store: Arc<ResponseStore>,
+    body: JsonBody,
+) -> Result<Response, ApiError> {
     let mut ids = Ids::random();
     let id = ids.next("resp");
     let request = ValidRequest::read(&body, &state.model, &state.settings, &*state.text, &mut ids)?;

@@ -10,11 +10,12 @@ use super::reasoning::ValidReasoning;
 use super::text_format::ValidText;
 use super::tools::ValidTools;
 use super::{unsupported, word};
-use crate::http::app_state::{ModelInfo, Settings};
+use crate::http::app_state::Settings;
 use crate::http::error::ApiError;
 use crate::http::generation::options::GenerationOptions;
 use crate::http::generation::text_model::TextModel;
-use crate::http::params::{Params, parse_object, wrong_type};
+use crate::http::params::{Params, wrong_type};
+use crate::http::served_model::ModelInfo;
 use crate::http::token_options::SamplingRules;
 
 /// A request that can be served once its earlier response and its references are found.
@@ -40,19 +41,15 @@ impl ValidRequest {
     /// Reads a body. Items without an id get one of `ids`.
     ///
     /// # Errors
-    /// A 400 that names the parameter, or a 404 if the request names another model.
+    /// A 400 that names the parameter.
     pub(super) fn read(
-        body: &[u8],
+        body: &Map<String, Value>,
         model: &ModelInfo,
         settings: &Settings,
         text: &dyn TextModel,
         ids: &mut Ids,
     ) -> Result<Self, ApiError> {
-        let map = parse_object(body)?;
-        let params = Params::new(&map);
-        if let Some(name) = params.text("model")? {
-            model.check_name(name, &settings.model_aliases)?;
-        }
+        let params = Params::new(body);
         unsupported::refuse(&params)?;
         let options = ValidOptions::read(&params, text, &model.sampling(SamplingRules::OPENAI))?;
         let mut generation = options.generation;
@@ -110,7 +107,7 @@ mod tests {
 
     fn read(body: &Value) -> Result<ValidRequest, ApiError> {
         let model = ModelInfo { name: "tiny".to_owned(), context_tokens: 64, ..ModelInfo::default() };
-        ValidRequest::read(body.to_string().as_bytes(), &model, &Settings::default(), &ByteText, &mut Ids::from_seed(1))
+        ValidRequest::read(body.as_object().unwrap(), &model, &Settings::default(), &ByteText, &mut Ids::from_seed(1))
     }
 
     #[test]
@@ -178,7 +175,6 @@ mod tests {
     #[test]
     fn wrong_types_are_refused_by_name() {
         for (param, value) in [
-            ("model", json!(5)),
             ("instructions", json!(["x"])),
             ("metadata", json!("x")),
             ("previous_response_id", json!(5)),
@@ -195,14 +191,15 @@ mod tests {
             body[param] = value;
             assert_eq!(read(&body).unwrap_err().param(), Some(param), "{body}");
         }
-        assert_eq!(read(&json!({"input": "hi", "model": "gpt-5"})).unwrap_err().status, 404);
     }
 
     #[test]
     fn nothing_is_kept_where_the_server_keeps_nothing() {
         let model = ModelInfo { name: "tiny".to_owned(), context_tokens: 64, ..ModelInfo::default() };
         let settings = Settings { stored_responses_max: 0, ..Settings::default() };
-        let request = ValidRequest::read(b"{\"input\": \"hi\"}", &model, &settings, &ByteText, &mut Ids::from_seed(1));
+        let body = json!({"input": "hi"});
+        let body = body.as_object().unwrap();
+        let request = ValidRequest::read(body, &model, &settings, &ByteText, &mut Ids::from_seed(1));
         assert!(!request.unwrap().echo.store);
     }
 }

@@ -38,8 +38,8 @@ pub(crate) struct KnownHosts<'a> {
     pub(crate) own: &'a [String],
     /// Names that the operator allows.
     pub(crate) allowed: &'a [AllowedHost],
-    /// Returns the cluster, whose machines' names count, too. Called only for a host that nothing else admits.
-    pub(crate) view: &'a dyn Fn() -> Arc<ClusterView>,
+    /// Returns the clusters, whose machines' names count, too. Called only for a host that nothing else admits.
+    pub(crate) views: &'a dyn Fn() -> Vec<Arc<ClusterView>>,
 }
 
 /// Refuses a request whose host is not this server's.
@@ -54,7 +54,7 @@ pub(crate) fn check(request: &Parts, known: &KnownHosts<'_>) -> Result<(), ApiEr
         || host.parse::<IpAddr>().is_ok()
         || known.own.iter().any(|own| is_same_machine(own, host))
         || known.allowed.iter().any(|allowed| allowed.admits(host))
-        || is_of_cluster(&(known.view)(), host);
+        || (known.views)().iter().any(|view| is_of_cluster(view, host));
     if is_known {
         return Ok(());
     }

@@ -130,8 +130,8 @@ where
 /// Refuses a foreign host, and a page of a foreign origin that asks for work.
 fn check(head: &Parts, state: &AppState, verdict: &OriginVerdict) -> Result<(), ApiError> {
     let settings = &state.settings;
-    let view = || state.pipeline.view();
-    let known = KnownHosts { own: &settings.own_hosts, allowed: &settings.allowed_hosts, view: &view };
+    let views = || state.models.all().iter().map(|model| model.pipeline.view()).collect();
+    let known = KnownHosts { own: &settings.own_hosts, allowed: &settings.allowed_hosts, views: &views };
     host::check(head, &known)?;
     origin::check(head, verdict)
 }

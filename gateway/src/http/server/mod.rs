@@ -76,7 +76,7 @@ pub async fn serve(
     let (stop, stopped) = watch::channel(false);
     let mut connections = JoinSet::new();
     let mut producer = JoinSet::new();
-    let produced = Arc::clone(&state);
+    let produced = Arc::clone(state.models.first());
     producer.spawn(async move { LiveFeed::run(&produced).await });
     let mut shutdown = pin!(shutdown);
     let mut following_files = pin!(follow_files(tls.clone()));
@@ -101,7 +101,7 @@ pub async fn serve(
     }
     drop(listener);
     info!(connections = connections.len(), "the HTTP server stops");
-    state.live.close();
+    state.models.all().iter().for_each(|model| model.live.close());
     stop.send_replace(true);
     let all_ended = async { while connections.join_next().await.is_some() {} };
     if tokio::time::timeout(settings.drain_time, all_ended).await.is_err() {
