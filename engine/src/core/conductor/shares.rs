@@ -35,14 +35,10 @@ impl Conductor {
         let (GatewayRegistration { lease, slot, .. }, pool) = (self.registered?, self.pool()?);
         let own = self.own_record()?.clone();
         let trouble = self.lasting_trouble(now);
-        if trouble.is_some() != own.value.trouble.is_some() {
+        let epoch = epochs::to_name(self.epochs, &own);
+        if trouble.is_some() != own.value.trouble.is_some() || epoch.is_some() {
             self.last_write = Some((self.view.revision, now));
-            let record = GatewayRecord { trouble, ..own.value };
-            return Some(self.commit_record(slot, &record, lease));
-        }
-        if let Some(epoch) = epochs::to_name(self.epochs, &own) {
-            self.last_write = Some((self.view.revision, now));
-            let record = GatewayRecord { epoch: Some(epoch), ..own.value };
+            let record = GatewayRecord { trouble, epoch: epoch.or(own.value.epoch), ..own.value };
             return Some(self.commit_record(slot, &record, lease));
         }
         let mut share = own.value.share;
