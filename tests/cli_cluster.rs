@@ -74,6 +74,7 @@ fn write_records(etcd: &Etcd, gateway: &str) {
         trouble: None,
         share: Share::of(0..64),
         epoch: Some(Epoch(0)),
+        kv_tokens_needed: 0,
     };
     put(etcd, &Key::Gateway(0), &gateway);
 }

@@ -95,7 +95,7 @@ fn the_help_names_the_real_defaults() {
         defaults::STORE_LISTEN.to_owned(),
         "embedded".to_owned(),
         defaults::LEASE_TTL_S.to_string(),
-        defaults::KV_TOKENS.to_string(),
+        format!("what the smallest stage can hold, at least {}", defaults::KV_TOKENS),
         defaults::KV_TYPE.to_string(),
         defaults::REQUEST_DEADLINE_S.to_string(),
         defaults::DEFAULT_MAX_TOKENS.to_string(),

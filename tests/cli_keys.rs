@@ -44,6 +44,7 @@ fn records() -> Vec<(String, String)> {
         layer_windows: Vec::new(),
         bidirectional: false,
         kv_tokens: 8192,
+        kv_growth: None,
         kv_type: KvType::F16,
         scratch_bytes: 16_777_216,
         stages_min: 2,
@@ -162,6 +163,7 @@ fn records() -> Vec<(String, String)> {
         trouble: None,
         share: Share::of(0..32),
         epoch: Some(Epoch(0)),
+        kv_tokens_needed: 0,
     };
     let records = vec![
         (Key::KeyMark, json(&KeyMark { mark: "8f14e45fceea167a5a36dedd4bea2543".to_owned() })),

@@ -3,7 +3,9 @@
 
 mod common;
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::process::{Child, Command};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use common::cluster::{Cluster, signal};
@@ -25,8 +27,14 @@ impl Drop for Stage {
 
 /// One more stage, in addition to those of `baton up`.
 fn stage(cluster: &Cluster, etcd: &Etcd, name: &str) -> Stage {
+    stage_with(cluster, etcd, name, &[])
+}
+
+/// The same with more arguments.
+fn stage_with(cluster: &Cluster, etcd: &Etcd, name: &str, more: &[&str]) -> Stage {
     let child = Command::new(env!("CARGO_BIN_EXE_baton"))
         .args(["stage", "--etcd", &etcd.url, "--name", name, "--threads", "1", "--lease-ttl-s", "2"])
+        .args(more)
         .arg(common::model_path())
         .env("XDG_RUNTIME_DIR", cluster.folder.path())
         .spawn()
@@ -124,4 +132,51 @@ fn a_standby_stage_has_read_its_layers_and_takes_over() {
     assert_eq!(now[0]["layers"], json!([0, 10]), "the stage that stayed keeps its layers: {now:?}");
     signal(spare.0.id(), "TERM");
     assert!(spare.0.wait().unwrap().success());
+}
+
+/// Tokens of keys and values for which every stage has room, if all stages that are listed serve with that room.
+fn room(cluster: &Cluster) -> Option<u64> {
+    let status = cluster.get("/distributed/status").json();
+    let room = status["model"]["kv_tokens"].as_u64()?;
+    let serves = |stage: &serde_json::Value| stage["state"] == "serving" && stage["kv"]["blocks"] == room / 32;
+    (status["serving"] == true && status["stages"].as_array()?.iter().all(serves)).then_some(room)
+}
+
+#[test]
+fn a_small_machine_lowers_the_room_for_keys_and_values_while_it_is_there_and_no_request_is_dropped() {
+    /// Four times the context of the model.
+    const MOST: u64 = 32_768;
+    const LEAST: u64 = 8192;
+    let etcd = Etcd::start();
+    let flags = ["--etcd", &etcd.url, "--lease-ttl-s", "2", "--speculation", "off", "--memory", "8GB"];
+    let cluster = Cluster::start(1, &flags, &[]);
+    assert_eq!(room(&cluster), Some(MOST));
+    let prompt: Vec<u32> = (100..140).collect();
+    let (undisturbed, _) = cluster.complete(&prompt, 120);
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let asks = || {
+            while !over.load(Ordering::Relaxed) {
+                assert_eq!(cluster.complete(&prompt, 120).0, undisturbed);
+            }
+        };
+        let asking = [scope.spawn(asks), scope.spawn(asks)];
+        let watched = catch_unwind(AssertUnwindSafe(|| {
+            // A third of the layers takes 140 MB with the least room, and 340 MB with the most.
+            let mut small = stage_with(&cluster, &etcd, "small", &["--memory", "250MB"]);
+            let both = || cluster.stages().len() == 2 && room(&cluster).is_some_and(|room| room < MOST);
+            wait_for("both serve with less room", MODEL_TIME, both);
+            let lowered = room(&cluster);
+            assert!(lowered.is_some_and(|room| room > LEAST), "{lowered:?}");
+            let (_, placement) = etcdctl(&etcd.url, &["get", "--print-value-only", "/baton/v1/home/placement"]);
+            let placement: serde_json::Value = serde_json::from_str(&placement).unwrap();
+            assert_eq!(placement["kv_tokens"].as_u64(), lowered);
+            signal(small.0.id(), "TERM");
+            assert!(small.0.wait().unwrap().success());
+            wait_for("the other one has all room again", MODEL_TIME, || room(&cluster) == Some(MOST));
+        }));
+        over.store(true, Ordering::Relaxed);
+        watched.unwrap_or_else(|panic| resume_unwind(panic));
+        asking.into_iter().for_each(|asking| asking.join().expect("every answer is as without a change"));
+    });
 }

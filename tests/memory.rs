@@ -86,7 +86,7 @@ fn look(file: &ModelFile, golden: &[Golden], kv_type: KvType) -> Seen {
     const OTHER_BYTES_MAX: u64 = 16 << 20;
     let record = file.record(KvRoom { tokens: 8192, kv_type }, 1).unwrap();
     let name = file.path().file_name().unwrap().to_string_lossy().into_owned();
-    let cluster = Cluster::start(3, &["--kv-type", kv_type.word()], &[]);
+    let cluster = Cluster::start(3, &["--kv-tokens", "8192", "--kv-type", kv_type.word()], &[]);
     wait_for_rest(&cluster);
     let fresh: Vec<u64> = cluster.stage_pids().into_iter().map(anonymous).collect();
     answers(&cluster, golden);

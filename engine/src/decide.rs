@@ -89,7 +89,7 @@ pub(crate) fn decide_by(
         return Action::Wait(Waiting::Stages { found: view.stages.len(), expected: model.stages_min });
     }
     let proposal = propose(model, stability >= Stability::Standing);
-    let Proposal { shards, status_writes, .. } = &*proposal;
+    let Proposal { shards, status_writes, kv_tokens, .. } = &*proposal;
     // The status of a pin is written once the placement shows it. Until then the old status tells which layers are to
     // be given back.
     let settled_action = |status_writes: Vec<PinStatusWrite>| match follow(view, me) {
@@ -105,7 +105,7 @@ pub(crate) fn decide_by(
             return nothing_or(settled_action(writes), Waiting::Memory(error.clone()));
         }
     };
-    if current.is_some_and(|current| current.value.shards() == &shards[..]) {
+    if current.is_some_and(|current| proposal.is(&current.value)) {
         return settled_action(status_writes.clone());
     }
     // If the operator asked for a number of stages and all of them are live, there is no need to wait for more.
@@ -119,6 +119,7 @@ pub(crate) fn decide_by(
     let generation = placed.into_iter().chain(claimed).max().unwrap_or_default().next();
     match Placement::new(generation, shards.clone()) {
         Ok(placement) => {
+            let placement = placement.with_kv_tokens(*kv_tokens);
             let replacing =
                 current.map(|current| current.mod_revision).or_else(|| view.unusable_revision(&Key::Placement));
             Action::Propose { placement, replacing, status_writes: status_writes.clone() }
@@ -138,8 +139,10 @@ pub fn same_decision(one: &ClusterView, other: &ClusterView) -> bool {
             && pairs
                 .all(|((name, one), (other_name, other))| name == other_name && is_same_stage(&one.value, &other.value))
     };
+    let needed = |view: &ClusterView| view.gateways.values().map(|gateway| gateway.value.kv_tokens_needed).max();
     let same = |one: &ClusterView, other: &ClusterView| {
-        (&one.model, &one.placement, &one.claims) == (&other.model, &other.placement, &other.claims)
+        needed(one).unwrap_or(0) == needed(other).unwrap_or(0)
+            && (&one.model, &one.placement, &one.claims) == (&other.model, &other.placement, &other.claims)
             && (&one.recalled, &one.key_mark) == (&other.recalled, &other.key_mark)
             && (&one.pins, &one.unreadable_pins, &one.pin_statuses)
                 == (&other.pins, &other.unreadable_pins, &other.pin_statuses)

@@ -3,21 +3,33 @@
 //! the store nor the contents of blocks.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Range;
 
 use schema::Key;
 use schema::frame::Hop;
 use schema::record::{GatewayRecord, KvBlocks, ModelRecord, Share};
 
 use crate::limits::GATEWAYS_MAX;
+use crate::runner::KV_BLOCK_TOKENS;
 use crate::store::LeaseId;
 use crate::view::{ClusterView, Versioned};
 
 /// The blocks that every stage has for the cluster's model, in parts of about equal size. Each part has blocks of each
 /// kind that the model's layers need.
+///
+/// The blocks of the least room are divided first, then those that the stages have beyond it. So a part keeps its
+/// blocks of the least room whatever the room becomes, and a member that knows of no other names no foreign block.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Pool {
+    least: KvBlocks,
     blocks: KvBlocks,
+}
+
+/// The blocks of one kind in a pool.
+#[derive(Debug, Clone, Copy)]
+struct KindBlocks {
+    /// Those of the least room.
+    least: u32,
+    all: u32,
 }
 
 /// A set of blocks of each kind.
@@ -43,14 +55,26 @@ pub(crate) enum ShareChange {
 // === impl Pool ===
 
 impl Pool {
-    /// The pool of a cluster that serves `model`: every stage that serves has room for its tokens.
-    pub(crate) fn new(model: &ModelRecord) -> Self {
-        Self { blocks: model.kv_pool() }
+    /// The pool of a cluster that serves `model`, whose stages have `kv_blocks` blocks. No less than the room in its
+    /// record, for which every stage that serves has memory.
+    pub(crate) fn new(model: &ModelRecord, kv_blocks: u32) -> Self {
+        let least = model.kv_pool();
+        let all = model.kv_kinds().pool(kv_blocks.saturating_mul(KV_BLOCK_TOKENS));
+        let blocks = KvBlocks { full: all.full.max(least.full), window: all.window.max(least.window) };
+        Self { least, blocks }
+    }
+
+    fn full(self) -> KindBlocks {
+        KindBlocks { least: self.least.full, all: self.blocks.full }
+    }
+
+    fn window(self) -> KindBlocks {
+        KindBlocks { least: self.least.window, all: self.blocks.window }
     }
 
     /// The number of its parts. Each part has at least one block of each kind that there is.
     pub(crate) fn parts(self) -> u32 {
-        let counts = [self.blocks.full, self.blocks.window].into_iter().filter(|count| *count > 0);
+        let counts = [self.least.full, self.least.window].into_iter().filter(|count| *count > 0);
         counts.min().unwrap_or(0).min(Share::PARTS_MAX)
     }
 
@@ -59,10 +83,14 @@ impl Pool {
         Share::of(0..self.parts())
     }
 
-    /// The blocks of a part, of the `blocks` of one kind.
-    fn blocks_of(self, part: u32, blocks: u32) -> Range<u32> {
-        let start = |part: u32| (u64::from(part) * u64::from(blocks) / u64::from(self.parts().max(1))) as u32;
-        start(part)..start(part + 1)
+    /// The blocks of a part, of one kind.
+    fn blocks_of(self, part: u32, blocks: KindBlocks) -> impl Iterator<Item = u32> {
+        let part_in = |start: u32, end: u32| {
+            let count = u64::from(end.saturating_sub(start));
+            let at = |part: u32| start + (u64::from(part) * count / u64::from(self.parts().max(1))) as u32;
+            at(part)..at(part + 1)
+        };
+        part_in(0, blocks.least).chain(part_in(blocks.least, blocks.all))
     }
 
     /// The blocks of a share.
@@ -71,26 +99,28 @@ impl Pool {
             let parts = share.parts().filter(move |part| *part < self.parts());
             parts.flat_map(move |part| self.blocks_of(part, blocks)).collect()
         };
-        BlockSet { full: of(self.blocks.full), window: of(self.blocks.window) }
+        BlockSet { full: of(self.full()), window: of(self.window()) }
     }
 
     /// The least number of blocks of each kind that any `parts` parts have together.
     pub(crate) fn blocks_at_least(self, parts: u32) -> KvBlocks {
-        let of = |blocks| parts * (blocks / self.parts().max(1));
-        KvBlocks { full: of(self.blocks.full), window: of(self.blocks.window) }
+        let each = |blocks: u32| blocks / self.parts().max(1);
+        let of = |KindBlocks { least, all }| parts * (each(least) + each(all - least));
+        KvBlocks { full: of(self.full()), window: of(self.window()) }
     }
 
-    /// The part of block `block`, of the `blocks` of its kind.
-    fn part_of(self, block: u32, blocks: u32) -> Option<u32> {
-        let (block, blocks) = (u64::from(block), u64::from(blocks));
-        (block < blocks).then(|| (((block + 1) * u64::from(self.parts()) - 1) / blocks) as u32)
+    /// The part of block `block`, of one kind.
+    fn part_of(self, block: u32, KindBlocks { least, all }: KindBlocks) -> Option<u32> {
+        let (block, count) = if block < least { (block, least) } else { (block - least, all - least) };
+        let (block, count) = (u64::from(block), u64::from(count));
+        (block < count).then(|| (((block + 1) * u64::from(self.parts()) - 1) / count) as u32)
     }
 
     /// A block that `hop` names and `share` does not have.
     pub(crate) fn foreign_block(self, hop: &Hop, share: Share) -> Option<u32> {
         let is_foreign = |block: u32, blocks| self.part_of(block, blocks).is_none_or(|part| !share.has(part));
-        let full = hop.slices.iter().flat_map(|slice| &slice.blocks).map(|block| (*block, self.blocks.full));
-        let window = hop.slices.iter().flat_map(|slice| &slice.window_blocks).map(|block| (*block, self.blocks.window));
+        let full = hop.slices.iter().flat_map(|slice| &slice.blocks).map(|block| (*block, self.full()));
+        let window = hop.slices.iter().flat_map(|slice| &slice.window_blocks).map(|block| (*block, self.window()));
         full.chain(window).find(|(block, blocks)| is_foreign(*block, *blocks)).map(|(block, _)| block)
     }
 
@@ -198,7 +228,7 @@ fn first_free(view: &ClusterView) -> Option<u32> {
 /// The first share of the gateway that registers in `slot`.
 fn initial_share(view: &ClusterView, slot: u32) -> Share {
     let Some(model) = &view.model else { return Share::EMPTY };
-    match Pool::new(&model.value).decide(&view.gateway_shares(), slot) {
+    match Pool::new(&model.value, 0).decide(&view.gateway_shares(), slot) {
         ShareChange::Take(parts) => parts,
         ShareChange::Stay | ShareChange::Give(_) => Share::EMPTY,
     }
@@ -213,29 +243,53 @@ mod tests {
     use super::*;
 
     fn pool(blocks: u32) -> Pool {
-        Pool { blocks: KvBlocks { full: blocks, window: 0 } }
+        of(KvBlocks { full: blocks, window: 0 })
+    }
+
+    /// A pool that has the least room.
+    fn of(blocks: KvBlocks) -> Pool {
+        Pool { least: blocks, blocks }
     }
 
     #[test]
     fn every_block_is_in_one_part() {
         let counts = [1, 5, 63, 64, 65, 100, 256, 1000];
         for (full, window) in counts.iter().flat_map(|full| [0, 1, 7, 64, 250].map(|window| (*full, window))) {
-            let pool = Pool { blocks: KvBlocks { full, window } };
-            let all = pool.blocks(pool.whole());
-            assert_eq!(all.counts(), pool.blocks, "{full} and {window}");
-            assert!(all.full.into_iter().eq(0..full) && all.window.into_iter().eq(0..window), "{full} and {window}");
-            for (part, blocks) in (0..pool.parts()).flat_map(|part| [full, window].map(|blocks| (part, blocks))) {
-                assert_eq!(pool.blocks_of(part, blocks).is_empty(), blocks == 0);
-                let is_own = |block| pool.part_of(block, blocks) == Some(part);
-                assert!(pool.blocks_of(part, blocks).all(is_own), "{part} of {blocks}");
+            for beyond in [0, 1, 63, 700] {
+                let least = KvBlocks { full, window };
+                check_pool(Pool {
+                    least,
+                    blocks: KvBlocks { full: full + beyond, window: window + if window > 0 { beyond / 4 } else { 0 } },
+                });
             }
-            assert_eq!((pool.part_of(full, full), pool.part_of(window, window)), (None, None));
         }
+    }
+
+    /// Checks that each block of the pool is in one part, which has some of each kind.
+    fn check_pool(pool: Pool) {
+        let KvBlocks { full, window } = pool.blocks;
+        let all = pool.blocks(pool.whole());
+        assert_eq!(all.counts(), pool.blocks, "{pool:?}");
+        assert!(all.full.into_iter().eq(0..full) && all.window.into_iter().eq(0..window), "{pool:?}");
+        let kinds = [pool.full(), pool.window()];
+        for (part, blocks) in (0..pool.parts()).flat_map(|part| kinds.map(|blocks| (part, blocks))) {
+            assert_eq!(pool.blocks_of(part, blocks).next().is_none(), blocks.all == 0);
+            let is_own = |block| pool.part_of(block, blocks) == Some(part);
+            assert!(pool.blocks_of(part, blocks).all(is_own), "{part} of {pool:?}");
+            // A member that knows of the least room alone has the same.
+            let known = pool.blocks_of(part, blocks).filter(|block| *block < blocks.least);
+            assert!(known.eq(of(pool.least).blocks_of(part, KindBlocks { all: blocks.least, ..blocks })));
+        }
+        for parts in 0..=pool.parts() {
+            let (least, own) = (pool.blocks_at_least(parts), pool.blocks(Share::of(0..parts)).counts());
+            assert!(least.full <= own.full && least.window <= own.window, "{parts} of {pool:?}");
+        }
+        assert_eq!((pool.part_of(full, pool.full()), pool.part_of(window, pool.window())), (None, None));
     }
 
     #[test]
     fn blocks_of_each_kind_are_in_the_share_or_foreign() {
-        let pool = Pool { blocks: KvBlocks { full: 64, window: 32 } };
+        let pool = of(KvBlocks { full: 64, window: 32 });
         let share = Share::of(0..16);
         let foreign = |blocks: Vec<u32>, window_blocks: Vec<u32>| {
             let slice = Slice { blocks, window_blocks, ..Slice::empty(SequenceId(1)) };

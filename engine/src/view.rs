@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use schema::record::{
-    ClaimRecord, ClaimState, EvictionRecord, GatewayRecord, KeyMark, LinkReport, ModelRecord, Pin, PinStatus,
-    Placement, Shard, Share, StageRecord, StartsRecord, TokenRecord,
+    ClaimRecord, ClaimState, EvictionRecord, GatewayRecord, KV_BLOCK_TOKENS, KeyMark, LinkReport, ModelRecord, Pin,
+    PinStatus, Placement, Shard, Share, StageRecord, StartsRecord, TokenRecord,
 };
 use schema::{ClaimId, Generation, Key, Keyspace, LayerRange, StageName};
 use serde::Serialize;
@@ -114,6 +114,16 @@ pub struct NotServing {
     pub reason: String,
 }
 
+// === impl Served ===
+
+impl Served<'_> {
+    /// Number of blocks for whose keys and values every stage has room. Stages of one generation have as many, unless
+    /// one of them had no memory for the room of the placement.
+    pub fn kv_blocks(&self) -> u32 {
+        self.claims.iter().map(|claim| claim.value.kv_blocks).min().unwrap_or(0)
+    }
+}
+
 // === impl ClusterView ===
 
 impl ClusterView {
@@ -196,6 +206,21 @@ impl ClusterView {
     /// The revision of an unusable value at `key`, which its owner may overwrite.
     pub fn unusable_revision(&self, key: &Key) -> Option<u64> {
         self.unusable.get(key).map(|value| value.mod_revision)
+    }
+
+    /// The least room for keys and values of `model` with which all accepted sequences can end, in tokens.
+    pub fn kv_tokens_needed(&self, model: &ModelRecord) -> u32 {
+        let needed = self.gateways.values().map(|gateway| gateway.value.kv_tokens_needed).max().unwrap_or(0);
+        needed.min(model.kv_tokens_max()).max(model.kv_tokens)
+    }
+
+    /// The room for keys and values on every stage, in tokens: that of the stages that serve, or that of the newest
+    /// placement while none do.
+    pub fn kv_tokens(&self) -> Option<u32> {
+        let model = &self.model.as_ref()?.value;
+        let placed = || self.placement.as_ref().and_then(|placement| placement.value.kv_tokens());
+        let served = self.serving().ok().map(|served| served.kv_blocks().saturating_mul(KV_BLOCK_TOKENS));
+        Some(model.with_room(served.or_else(placed).unwrap_or(0)).kv_tokens)
     }
 
     /// The stages that are not about to stop.

@@ -25,5 +25,5 @@ pub mod sampling;
 pub mod shard;
 pub mod weights;
 
-pub use model_record::{RecordError, model_record};
+pub use model_record::{RecordError, growing_record, model_record};
 pub use not_built::NotBuilt;

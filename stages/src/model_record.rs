@@ -2,7 +2,8 @@
 
 use std::num::NonZeroUsize;
 
-use schema::record::{KvRoom, ModelRecord};
+use engine::limits::{ROOM_CONTEXTS_MAX, ROOM_TOKENS_MAX};
+use schema::record::{KV_BLOCK_TOKENS, KvBlocks, KvGrowth, KvRoom, ModelRecord};
 
 #[cfg(feature = "accelerator")]
 use crate::accelerator;
@@ -38,6 +39,36 @@ pub fn model_record(file: &ModelFile, room: KvRoom, stages_min: u32) -> Result<M
     let scratch_bytes = scratch_bytes(&spec, threads, room.tokens).max(on_device(&spec, room.tokens));
     let record = ModelRecord { scratch_bytes, ..file.record(room, stages_min)? };
     Ok(LayerFigures::of(&spec, file.header(), room.kv_type).describe(record))
+}
+
+/// The record of `file` for a cluster whose room for keys and values follows the stages' memory: `room` is the least,
+/// which layers are placed by.
+///
+/// # Errors
+/// As [`model_record`].
+pub fn growing_record(file: &ModelFile, room: KvRoom, stages_min: u32) -> Result<ModelRecord, RecordError> {
+    let record = model_record(file, room, stages_min)?;
+    let spec = ModelSpec::read(file.header())?;
+    let tokens_max = room_tokens_max(&record);
+    let factors = |tokens: u32| {
+        let longest = spec.sequence_tokens_max(tokens);
+        spec.ropes.iter().map(|rope| rope.factor_tensor(longest)).collect::<Vec<_>>()
+    };
+    // The longest sequence chooses between two rotations of some models: a room that grew would change every answer.
+    if tokens_max <= record.kv_tokens || factors(tokens_max) != factors(record.kv_tokens) {
+        return Ok(record);
+    }
+    let largest = model_record(file, KvRoom { tokens: tokens_max, ..room }, stages_min)?;
+    let growth = KvGrowth { tokens_max, scratch_bytes: largest.scratch_bytes };
+    Ok(ModelRecord { kv_growth: Some(growth), ..record })
+}
+
+/// The most tokens to which the room for keys and values of a model grows: those of [`ROOM_CONTEXTS_MAX`] sequences as
+/// long as its context, or as its window if all layers have one.
+fn room_tokens_max(model: &ModelRecord) -> u32 {
+    let KvBlocks { full, window } = model.kv_kinds().blocks_needed(model.context_tokens_max());
+    let blocks = full.max(window).saturating_mul(ROOM_CONTEXTS_MAX);
+    blocks.saturating_mul(KV_BLOCK_TOKENS).min(ROOM_TOKENS_MAX)
 }
 
 /// The planner counts the same scratch for every stage, so it must be that of the device that needs the most.

@@ -55,8 +55,11 @@ pub(crate) struct Conductor {
     identity: Option<Identity>,
     /// The number of the newest epoch.
     epochs: Epoch,
-    /// The number of blocks of each kind of the stage that has the fewest.
+    /// The number of blocks of the stage that has the fewest, and that of each kind.
+    kv_blocks: u32,
     blocks_max: KvBlocks,
+    /// The time since when this gateway has needed less room for keys and values than its record says.
+    needs_less_since: Option<Instant>,
     /// The last write of this gateway's record: the revision of the view that it was decided by, and its time.
     last_write: Option<(u64, Instant)>,
     first_endpoint: String,
@@ -90,7 +93,9 @@ impl Conductor {
             holdings: Holdings::default(),
             identity: None,
             epochs: Epoch(0),
+            kv_blocks: 0,
             blocks_max: KvBlocks::default(),
+            needs_less_since: None,
             last_write: None,
             first_endpoint: String::new(),
             evictions: Evictions::default(),
@@ -282,8 +287,9 @@ impl Conductor {
         self.view.model.as_ref().map(|model| model.value.kv_kinds()).unwrap_or_default()
     }
 
+    /// The blocks of the stages in use.
     fn pool(&self) -> Option<Pool> {
-        self.view.model.as_ref().map(|model| Pool::new(&model.value))
+        self.view.model.as_ref().map(|model| Pool::new(&model.value, self.kv_blocks))
     }
 
     /// Ends the epoch, and begins a new one over the pipeline of `claims` in the scheduler. Without `claims`, sequences
@@ -304,8 +310,9 @@ impl Conductor {
         };
         self.first_endpoint = claims.first().map(|claim| claim.value.endpoint.clone()).unwrap_or_default();
         self.resumes_at = None;
-        let (kinds, blocks) = (self.kv_kinds(), claims.iter().map(|claim| claim.value.kv_blocks).min().unwrap_or(0));
-        self.blocks_max = kinds.pool(blocks.saturating_mul(KV_BLOCK_TOKENS));
+        let kinds = self.kv_kinds();
+        self.kv_blocks = claims.iter().map(|claim| claim.value.kv_blocks).min().unwrap_or(0);
+        self.blocks_max = kinds.pool(self.kv_blocks.saturating_mul(KV_BLOCK_TOKENS));
         let own_blocks = self.pool().map(|pool| pool.blocks(self.holdings.used)).unwrap_or_default();
         let BlockSet { full, window } = own_blocks.below(self.blocks_max);
         self.holdings.given_before = Step(0);

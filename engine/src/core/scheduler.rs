@@ -186,8 +186,19 @@ impl Scheduler {
 
     /// Fewest blocks of each kind that suffice for the longest of the sequences: with fewer it could never end.
     pub(super) fn blocks_needed(&self) -> KvBlocks {
-        let tokens = |sequence: &Sequence| sequence.history.len() as u32 + sequence.tokens_left();
-        self.ledger.kinds().blocks_needed(self.sequences.values().map(tokens).max().unwrap_or(0))
+        self.blocks_needed_by(self.ledger.kinds())
+    }
+
+    /// The same for layers of these kinds, which the ledger does not know while there is no pipeline.
+    pub(super) fn blocks_needed_by(&self, kinds: KvKinds) -> KvBlocks {
+        kinds.blocks_needed(self.sequences.values().map(Sequence::tokens_at_end).max().unwrap_or(0))
+    }
+
+    /// True if the sequence can end in the blocks that there are. One that cannot was accepted when there were more: it
+    /// waits for them, and the others go on.
+    pub(super) fn can_end(&self, sequence: &Sequence) -> bool {
+        let (needed, total) = (self.ledger.kinds().blocks_needed(sequence.tokens_at_end()), self.ledger.total());
+        needed.full <= total.full && needed.window <= total.window
     }
 
     /// Adds blocks to this gateway's.

@@ -145,6 +145,11 @@ impl Sequence {
         self.request.tokens_max.saturating_sub(made)
     }
 
+    /// Its length when it ends, if nothing stops it before, in tokens.
+    pub(crate) fn tokens_at_end(&self) -> u32 {
+        (self.history.len() as u32).saturating_add(self.tokens_left())
+    }
+
     /// Its rank among sequences: the smaller one goes first.
     pub(crate) fn rank(&self) -> (i32, SequenceId) {
         (self.priority, self.id)

@@ -20,6 +20,7 @@ mod proposal;
 mod proposals;
 mod rates;
 mod remedies;
+mod room;
 mod standby;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -41,6 +41,8 @@ pub(super) struct Client {
     received: usize,
     began: bool,
     may_miss_deadline: bool,
+    /// It asks for more than the least room for keys and values, and is turned away if there is no more.
+    may_be_too_long: bool,
 }
 
 /// All clients.
@@ -52,12 +54,14 @@ pub(super) struct Clients {
 // === impl Clients ===
 
 impl Clients {
-    /// Draws requests of at most `room` tokens to a model whose layers have these windows, and schedules them.
-    pub(super) fn new(windows: &[u32], room: u64, until: Moment, env: &mut Environment) -> Self {
-        let beginnings: Vec<Vec<u32>> = (0..3).map(|_| tokens(32..room * 2 / 3, &mut env.rng)).collect();
+    /// Draws requests of at most `asked` tokens to a model whose layers have these windows, and schedules them. Those
+    /// of more than `room` tokens may be turned away.
+    pub(super) fn new(windows: &[u32], room: u64, asked: u64, until: Moment, env: &mut Environment) -> Self {
+        let beginnings: Vec<Vec<u32>> = (0..3).map(|_| tokens(32..asked * 2 / 3, &mut env.rng)).collect();
         let all = (0..env.rng.within(3..13) as usize)
             .map(|number| {
-                let request = request(&beginnings, room, &mut env.rng);
+                let request = request(&beginnings, asked, &mut env.rng);
+                let length = request.prompt.len() as u64 + u64::from(request.tokens_max);
                 let at = env.rng.within(300 * MS..until);
                 env.at(at, Event::Submits(number));
                 if env.rng.permille(150) {
@@ -67,6 +71,7 @@ impl Clients {
                 Client {
                     expected: model::reference(windows, &request),
                     may_miss_deadline: request.deadline < REQUEST_TIMEOUT,
+                    may_be_too_long: length > room,
                     request,
                     state: ClientState::Submitting,
                     has_left: false,
@@ -89,6 +94,7 @@ impl Clients {
         self.all.push(Client {
             expected: model::reference(windows, &request),
             may_miss_deadline: false,
+            may_be_too_long: false,
             request,
             state: ClientState::Submitting,
             has_left: false,
@@ -120,14 +126,26 @@ impl Clients {
         }
     }
 
-    pub(super) fn accepted(&mut self, number: usize, by: ProcessId, id: SequenceId) {
+    pub(super) fn accepted(&mut self, number: usize, by: ProcessId, id: SequenceId, env: &mut Environment) {
         self.all[number].state = ClientState::Streaming(by, id);
         self.streams.insert((by, id), number);
+        env.tally.add("a request needed more than the least room", self.all[number].may_be_too_long.into());
     }
 
     /// A client was not accepted, or its gateway is down: it tries again later.
     pub(super) fn submit_again(number: usize, env: &mut Environment) {
         env.after(SUBMIT_AGAIN, Event::Submits(number));
+    }
+
+    /// A client's request is too long for the room that there is. True if it does not try again, sooner or later.
+    pub(super) fn gives_up(&mut self, number: usize, env: &mut Environment) -> bool {
+        let client = &mut self.all[number];
+        let gives_up = client.may_be_too_long && env.rng.permille(200);
+        if gives_up {
+            client.state = ClientState::Done;
+            env.tally.add("a request was too long for the room", 1);
+        }
+        gives_up
     }
 
     /// Sequences whose clients have closed their streams.

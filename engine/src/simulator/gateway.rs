@@ -19,6 +19,7 @@ use super::transport::name;
 use crate::core::conductor::Conductor;
 use crate::core::event::{Event, Order, Purpose};
 use crate::core::{PipelineFault, Scheduler};
+use crate::generate::Rejection;
 use crate::limits::{GATEWAY_TICK, SHARE_SETTLE, STORE_RETRY};
 use crate::link::UnreachableKind;
 use crate::membership::{restore, sign_gateway, write_gateway};
@@ -202,7 +203,7 @@ impl GatewayProcess {
             Order::Reply { ticket, answer: Ok(id) } => {
                 let number = ticket as usize;
                 env.note(|| format!("client {number} is accepted as sequence {id} of {}", self.process));
-                clients.accepted(number, self.process, id);
+                clients.accepted(number, self.process, id, env);
             }
             Order::Reply { ticket, answer: Err(_) } => Clients::submit_again(ticket as usize, env),
             Order::Deliver(id, event) => {
@@ -232,6 +233,7 @@ impl GatewayProcess {
             Ok(room) if room >= request.tokens_max => {
                 self.take(Event::Submitted { ticket: number as u64, request }, clients, env);
             }
+            Ok(_) | Err(Rejection::TooLong { .. }) if clients.gives_up(number, env) => {}
             _ => Clients::submit_again(number, env),
         }
     }

@@ -241,7 +241,8 @@ impl Loader for SimulatedLoader {
     }
 
     fn describe(&self) -> StageRecord {
-        testing::stage(self.budget_bytes)
+        // The stages of one machine have enough of it for all of their budgets together.
+        StageRecord { memory_total_bytes: self.budget_bytes.saturating_mul(8), ..testing::stage(self.budget_bytes) }
     }
 
     fn memory(&self) -> MemoryUse {

@@ -91,7 +91,9 @@ fn is_obeyed(view: &ClusterView, stage: &StageName, pin: Pin) -> bool {
         Pin::Layers(layers) => held == Some(layers),
         Pin::Excluded => held.is_none(),
         Pin::Memory(size) => {
-            let bound = |held| view.model.as_ref().map_or(0, |model| model.value.shard_bytes(held).memory_bound());
+            let room = view.placement.as_ref().and_then(|placement| placement.value.kv_tokens()).unwrap_or(0);
+            let model = view.model.as_ref().map(|model| model.value.with_room(room));
+            let bound = |held| model.as_ref().map_or(0, |model| model.shard_bytes(held).memory_bound());
             held.is_none_or(|held| bound(held) <= size.bytes())
         }
         Pin::Cordoned => true,

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use schema::record::{KvKinds, ModelRecord};
+use schema::record::{KvGrowth, KvKinds, ModelRecord};
 use schema::{Key, Keyspace, StageName};
 
 use super::clients::Clients;
@@ -28,6 +28,11 @@ use crate::runner::KV_BLOCK_TOKENS;
 pub(super) const FAULTS_END: Moment = 12 * SECOND;
 /// Some seeds last longer, until layers move for speed alone.
 const LONG_RUN_END: Moment = 90 * SECOND;
+/// Longest sequence that is asked for beyond the least room, in tokens: its expected tokens take time to compute.
+const LONGEST_ASKED: u64 = 480;
+/// Seeds whose room for keys and values follows the stages' memory, in thousandths, and what tells them apart.
+const GROWING_PERMILLE: u64 = 500;
+const GROWTH_SEED: u64 = (u32::MAX as u64) << 1;
 /// Time by which every gateway has been inspected.
 const INSPECTED_BY: Moment = FAULTS_END + 21 * SECOND;
 
@@ -36,11 +41,14 @@ pub(super) struct World {
     pub(super) env: Environment,
     pub(super) keyspace: Keyspace,
     pub(super) record: ModelRecord,
-    budget_bytes: u64,
+    /// The memory of each stage.
+    budgets: Vec<u64>,
     /// Each stage's time for the same work, as a multiple of the fastest stage's.
     paces: Vec<u64>,
     /// True if all stages are on one machine and measure wrong speeds.
     pub(super) one_machine: bool,
+    /// True once a gateway needed more than the least room for keys and values.
+    pub(super) needed_room: bool,
     /// The live stages, and the time of their last change.
     pub(super) live: (BTreeSet<StageName>, Moment),
     speculates: bool,
@@ -86,6 +94,21 @@ fn windows(seed: u64, layers: u32, blocks_each: u32) -> (Vec<u32>, u32, u64) {
     (windows, blocks_each, u64::from(room).min(longest))
 }
 
+/// The bounds of the room for keys and values if it follows the stages' memory, as in half of the seeds; how often it
+/// may hold the least room; and the bytes of each of `stages` stages beyond their layers with the least room: some have
+/// none, some room for several times as many tokens. Drawn apart, too.
+fn growth(seed: u64, record: &ModelRecord, stages: usize) -> (Option<KvGrowth>, u64, Vec<u64>) {
+    let mut rng = Rng::new(seed ^ GROWTH_SEED);
+    if !rng.permille(GROWING_PERMILLE) {
+        return (None, 1, vec![0; stages]);
+    }
+    let times = rng.within(2..5);
+    let growth = KvGrowth { tokens_max: record.kv_tokens * times as u32, scratch_bytes: 0 };
+    let all = u64::from(record.layers) * u64::from(record.kv_tokens);
+    let beyond = (0..stages).map(|_| if rng.permille(300) { 0 } else { rng.within(0..all * times) });
+    (Some(growth), times, beyond.collect())
+}
+
 // === impl World ===
 
 impl World {
@@ -96,10 +119,15 @@ impl World {
         // Most clusters have one gateway.
         let gateways = [1, 1, 2, 3][rng.within(0..4) as usize];
         let blocks_each = rng.within(5..20) as u32;
+        // Small, so that some requests need more than the least room.
+        let grows = Rng::new(seed ^ GROWTH_SEED).permille(GROWING_PERMILLE);
+        let blocks_each = if grows { 5 + blocks_each % 4 } else { blocks_each };
         let (windows, blocks_each, room) = windows(seed, layers, blocks_each);
         let kv_blocks = blocks_each * gateways as u32;
         let stages_min = rng.within(1..stages as u64 + 1) as u32;
         let record = model::record(&windows, kv_blocks, stages_min);
+        let (kv_growth, times, beyond) = growth(seed, &record, stages);
+        let record = ModelRecord { kv_growth, ..record };
         let capacity = u64::from(layers).div_ceil(stages as u64) + rng.within(0..u64::from(layers));
         let speculates = rng.permille(500);
         let others_suffice = capacity * (stages as u64 - 1) >= u64::from(layers) && stages_min < stages as u32;
@@ -117,15 +145,18 @@ impl World {
         }
         env.at(0, Event::Expires);
         fault_schedule::schedule(ClusterSize { gateways, stages }, &record, barred_stage, FAULTS_END, &mut env);
-        let clients = Clients::new(&windows, room, FAULTS_END, &mut env);
+        // A part of the clients asks for more than the least room.
+        let asked = (room * times).min(LONGEST_ASKED.max(room));
+        let clients = Clients::new(&windows, room, asked, FAULTS_END, &mut env);
         env.note(|| {
             format!(
                 "{gateways} gateways, {stages} stages, {layers} layers with windows {windows:?}, {kv_blocks} blocks, \
-                 {} clients, speculation: {speculates}",
+                 up to {times} times as many, {} clients, speculation: {speculates}",
                 clients.all.len()
             )
         });
-        let budget_bytes = model::bytes(capacity as u32, record.kv_tokens);
+        let least = model::bytes(capacity as u32, record.kv_tokens);
+        let budgets = beyond.into_iter().map(|beyond| least + beyond).collect();
         let one_machine = env.rng.permille(500);
         let paces = (0..stages).map(|_| if one_machine { 1 } else { env.rng.within(1..5) }).collect();
         let runs_until = if env.rng.permille(150) { LONG_RUN_END } else { INSPECTED_BY };
@@ -135,9 +166,10 @@ impl World {
             env,
             keyspace,
             record,
-            budget_bytes,
+            budgets,
             paces,
             one_machine,
+            needed_room: false,
             live: (BTreeSet::new(), 0),
             runs_until,
             speculates,
@@ -183,10 +215,11 @@ impl World {
             self.gateway_processes[process.0] =
                 Some(GatewayProcess::start(process, &self.keyspace, self.speculates, env));
         } else {
+            let number = process.0 - GATEWAYS;
             let loader =
-                SimulatedLoader { windows: self.record.layer_windows.clone(), budget_bytes: self.budget_bytes }
+                SimulatedLoader { windows: self.record.layer_windows.clone(), budget_bytes: self.budgets[number] }
                     .shared();
-            let pace = self.paces[process.0 - GATEWAYS];
+            let pace = self.paces[number];
             let machine = if self.one_machine {
                 Machine { host: "here".to_owned(), pace, measured_pace: env.rng.within(1..9) }
             } else {

@@ -117,7 +117,7 @@ mod tests {
     }
 
     fn expected() -> Expected {
-        let (id, pool) = (ClaimId::new(Generation(3), 1), Pool::new(&testing::model(&[1; 4], 0)));
+        let (id, pool) = (ClaimId::new(Generation(3), 1), Pool::new(&testing::model(&[1; 4], 0), 0));
         Expected { id, hidden: 8, pool, share: Some(Share::of(0..2)), newest: Epoch(9) }
     }
 

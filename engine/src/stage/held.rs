@@ -1,6 +1,6 @@
 //! The shard that a stage holds: its generation, its slot and its phase. Pure.
 
-use schema::record::{ClaimRecord, ClaimState, Shard};
+use schema::record::{ClaimRecord, ClaimState, KvRoom, Shard};
 use schema::{ClaimId, Generation, StageName};
 
 use super::done::Loaded;
@@ -32,6 +32,8 @@ pub(crate) struct Held {
     pub(crate) shard: Shard,
     pub(crate) phase: Phase,
     pub(crate) memory_bound_bytes: u64,
+    /// The room for keys and values that it is loaded with.
+    pub(crate) room: KvRoom,
     /// The number of the order by which it is loaded.
     pub(crate) loads: u64,
 }
@@ -61,6 +63,11 @@ impl Held {
     /// The id of its claim.
     pub(crate) fn id(&self) -> ClaimId {
         ClaimId::new(self.generation, self.slot)
+    }
+
+    /// Number of blocks for whose keys and values it has room. 0 until it takes frames.
+    pub(crate) fn kv_blocks(&self) -> u32 {
+        if let Phase::Ready(loaded) = &self.phase { loaded.kv_blocks } else { 0 }
     }
 
     pub(crate) fn is_ready(&self) -> bool {

@@ -12,7 +12,7 @@ use stages::weights::ModelFile;
 
 use super::cluster;
 use crate::models::Entry;
-use crate::settings::{ClusterSettings, ComputeSettings, KV_TOKENS_MAX, KvSize, ModelSettings};
+use crate::settings::{ClusterSettings, ComputeSettings, KV_TOKENS_MAX, KvSize, ModelSettings, defaults};
 
 /// Scratch that a stage of a model takes whose header is not here, in bytes: that of a model of 8 B parameters with two
 /// threads and 8,192 tokens, rounded up.
@@ -109,8 +109,10 @@ pub(super) fn estimate(entry: &Entry, settings: &ModelSettings) -> ModelRecord {
 /// # Errors
 /// [`stages::RecordError`] when the model is not supported.
 pub(super) fn record(file: &ModelFile, settings: &ModelSettings) -> Result<ModelRecord, stages::RecordError> {
-    let with_room = |tokens| stages::model_record(file, KvRoom { tokens, kv_type: settings.kv_type }, 1);
+    let room = |tokens| KvRoom { tokens, kv_type: settings.kv_type };
+    let with_room = |tokens| stages::model_record(file, room(tokens), 1);
     match settings.kv {
+        KvSize::Memory => stages::growing_record(file, room(defaults::KV_TOKENS), 1),
         KvSize::Tokens(tokens) => with_room(tokens),
         KvSize::Bytes(bytes) => with_room(with_room(KV_BLOCK_TOKENS)?.kv_tokens_within(bytes, KV_TOKENS_MAX).max(1)),
     }
@@ -119,6 +121,7 @@ pub(super) fn record(file: &ModelFile, settings: &ModelSettings) -> Result<Model
 /// The tokens for which there is to be room, if one takes `bytes_per_token`.
 fn tokens(settings: &ModelSettings, bytes_per_token: u64) -> u32 {
     match settings.kv {
+        KvSize::Memory => defaults::KV_TOKENS,
         KvSize::Tokens(tokens) => tokens,
         KvSize::Bytes(bytes) => u32::try_from(bytes / bytes_per_token.max(1)).unwrap_or(u32::MAX),
     }

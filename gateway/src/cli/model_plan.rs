@@ -44,6 +44,8 @@ struct ModelPlan {
     head_bytes: u64,
     /// Tokens for whose keys and values there is room.
     kv_tokens: u32,
+    /// True if that is what the smallest of the stages can hold, and changes with them.
+    follows_memory: bool,
     /// True if the stages are a cluster's, false if they are this machine.
     cluster: bool,
     /// The stages that would hold layers, in their order.
@@ -115,10 +117,11 @@ fn speeds(model: &ModelRecord, compute: &ComputeSettings) -> schema::record::Spe
 impl ModelPlan {
     /// The plan of `described` on the stages of `view`, whatever they serve now.
     fn new(described: Described, view: &ClusterView, cluster: bool) -> Self {
-        let model = &described.record;
+        let record = &described.record;
         let by_catalogue = matches!(described.figures, Figures::Catalogue { .. });
-        let shards = Proposal::new(view, model, true).shards;
-        let reason = |error: String| NoPlan::find(view, model).map_or(error, |no_plan| no_plan.to_string());
+        let Proposal { shards, kv_tokens, .. } = Proposal::new(view, record, true);
+        let model = &record.with_room(kv_tokens.unwrap_or(record.kv_tokens));
+        let reason = |error: String| NoPlan::find(view, record).map_or(error, |no_plan| no_plan.to_string());
         let (shards, reason) = match shards {
             Ok(shards) => (shards, None),
             Err(error) => (Vec::new(), Some(reason(error.to_string()))),
@@ -158,6 +161,7 @@ impl ModelPlan {
             layers: (0..model.layers).map(layer).collect(),
             head_bytes: model.head_bytes,
             kv_tokens: model.kv_tokens,
+            follows_memory: model.kv_growth.is_some(),
             cluster,
             stages: shards.iter().filter_map(holder).collect(),
             reason,
@@ -207,7 +211,8 @@ impl ModelPlan {
             None => {}
         }
         let what = if self.cluster { "the cluster's stages" } else { "this machine alone: no cluster answers" };
-        line(format!("\nfor {what}, with keys and values of {} tokens", self.kv_tokens));
+        let rule = if self.follows_memory { ", as many as the smallest stage can hold" } else { "" };
+        line(format!("\nfor {what}, with keys and values of {} tokens{rule}", self.kv_tokens));
         text
     }
 

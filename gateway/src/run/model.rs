@@ -8,6 +8,7 @@ use engine::runner::KV_BLOCK_TOKENS;
 use engine::store::{Committed, SharedStore};
 use schema::record::{KvRoom, ModelRecord};
 use schema::{Key, Keyspace};
+use stages::RecordError;
 use stages::weights::ModelFile;
 use tracing::{info, warn};
 
@@ -16,7 +17,7 @@ use super::live_members::LiveMembers;
 use super::other_model::OtherModel;
 use super::stop::Stop;
 use crate::models::{self, Cache, Console};
-use crate::settings::{KV_TOKENS_MAX, KvSize, ModelSettings};
+use crate::settings::{KV_TOKENS_MAX, KvSize, ModelSettings, defaults};
 
 /// Interval at which a process that names no model checks for one named by another.
 const POLL_INTERVAL: std::time::Duration = std::time::Duration::from_millis(200);
@@ -101,14 +102,15 @@ pub(super) struct Agreed {
 
 /// The record of `file` for the cluster, with the configured room for keys and values.
 fn describe(file: &ModelFile, settings: &ModelSettings) -> Result<ModelRecord, RunError> {
-    let with_room = |tokens| {
-        let room = KvRoom { tokens, kv_type: settings.kv_type };
+    let recorded = |record: Result<ModelRecord, RecordError>| {
         let path = || file.path().display().to_string();
-        let record = stages::model_record(file, room, settings.stages_min);
         let record = record.map(|record| ModelRecord { source: settings.source.clone(), ..record });
         record.map_err(|cause| RunError::File { path: path(), cause: Box::new(cause) })
     };
+    let room = |tokens| KvRoom { tokens, kv_type: settings.kv_type };
+    let with_room = |tokens| recorded(stages::model_record(file, room(tokens), settings.stages_min));
     match settings.kv {
+        KvSize::Memory => recorded(stages::growing_record(file, room(defaults::KV_TOKENS), settings.stages_min)),
         KvSize::Tokens(tokens) => with_room(tokens),
         // Bytes follow from the model and `kv_type`, so a record with any number of tokens tells them.
         KvSize::Bytes(bytes) => with_room(tokens_of(bytes, &with_room(KV_BLOCK_TOKENS)?)?),

@@ -123,7 +123,7 @@ impl ClusterOpener {
             text: Arc::new(text),
             model: ModelInfo {
                 name: served.record.name.clone(),
-                context_tokens: served.record.sequence_tokens_max(),
+                context_tokens: served.record.with_room(served.record.kv_tokens_max()).sequence_tokens_max(),
                 created_s: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
                 generation_config: recommended_sampling(&served.file, self.uses_generation_config),
             },

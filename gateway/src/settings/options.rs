@@ -102,7 +102,7 @@ options! {
         /// A name of `baton models`, a .gguf file or a folder, hf:OWNER/REPO:QUANT or /FILE, https://…gguf, ollama:NAME
         #[arg(env = "BATON_MODEL", value_name = "MODEL")]
         model: String,
-        /// Tokens of keys and values for which every stage reserves room, all requests together [default: 8192]
+        /// Tokens of keys and values for all requests [default: what the smallest stage can hold, at least 8192]
         #[arg(long, env = "BATON_KV_TOKENS", value_name = "TOKENS")]
         kv_tokens: u32,
         /// Memory for keys and values of all layers of the model together, such as 2GiB, instead of --kv-tokens

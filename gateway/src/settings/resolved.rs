@@ -41,7 +41,8 @@ pub mod defaults {
     /// `[member] lease_ttl_s`: short enough to detect a fault soon, and long enough to survive a short pause of the
     /// machine.
     pub const LEASE_TTL_S: u64 = 5;
-    /// `[model] kv_tokens`: room for a few conversations at a time on a small machine.
+    /// The least that `[model] kv_tokens` is if it is not given: room for a few conversations at a time on a small
+    /// machine.
     pub const KV_TOKENS: u32 = 8192;
     /// `[model] kv_type`: f16 loses nothing, and a user who lacks memory can choose q8_0.
     pub const KV_TYPE: super::KvType = super::KvType::F16;
@@ -128,6 +129,8 @@ pub struct ModelSettings {
 /// The requested room for keys and values, in tokens or in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KvSize {
+    /// What the smallest stage can hold, and room for [`defaults::KV_TOKENS`] at least.
+    Memory,
     /// Room for this many tokens on every stage.
     Tokens(u32),
     /// This many bytes over all layers of the model.
@@ -488,7 +491,8 @@ impl ModelSettings {
         let tokens = |tokens| range("kv_tokens", tokens, 32, u64::from(KV_TOKENS_MAX));
         let kv = match (options.kv_tokens, options.kv_memory) {
             (None, Some(size)) => KvSize::Bytes(size.bytes()),
-            (given, None) => KvSize::Tokens(tokens(given.unwrap_or(defaults::KV_TOKENS))?),
+            (None, None) => KvSize::Memory,
+            (Some(given), None) => KvSize::Tokens(tokens(given)?),
             (Some(tokens), Some(size)) => return Err(SettingsError::KvRoom { tokens, bytes: size.bytes() }),
         };
         let stages_min = range("stages_min", options.stages_min.unwrap_or(stages_min), 1, 1024)?;
@@ -732,6 +736,7 @@ impl UpSettings {
         }
         flag("lease-ttl-s", self.member.lease_ttl.as_secs().to_string().into());
         match self.model.kv {
+            KvSize::Memory => {}
             KvSize::Tokens(tokens) => flag("kv-tokens", tokens.to_string().into()),
             KvSize::Bytes(bytes) => flag("kv-memory", format!("{bytes}B").into()),
         }
@@ -894,7 +899,7 @@ mod tests {
     #[test]
     fn room_for_keys_and_values_is_in_tokens_or_in_bytes_and_is_passed_to_the_stages() {
         let given = |toml: &str| up(toml).map(|up| (up.model.kv, up.model.kv_type));
-        assert_eq!(given("").unwrap(), (KvSize::Tokens(defaults::KV_TOKENS), KvType::F16));
+        assert_eq!(given("").unwrap(), (KvSize::Memory, KvType::F16));
         let toml = "[model]\nkv_memory = \"2MiB\"\nkv_type = \"q8_0\"";
         assert_eq!(given(toml).unwrap(), (KvSize::Bytes(2 << 20), KvType::Q8));
         let error = given("[model]\nkv_memory = \"2MiB\"\nkv_tokens = 64").unwrap_err().to_string();

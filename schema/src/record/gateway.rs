@@ -45,6 +45,15 @@ pub struct GatewayRecord {
     /// none. Stages take no epoch far above. `None` in the records of older gateways.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch: Option<Epoch>,
+    /// The room for keys and values, in tokens and of all gateways together, with which the longest sequence that this
+    /// gateway has accepted can end in its share. 0 if the room in the model's record is enough.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub kv_tokens_needed: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(tokens: &u32) -> bool {
+    *tokens == 0
 }
 
 // === impl GatewayRecord ===
@@ -65,6 +74,7 @@ impl GatewayRecord {
             trouble: None,
             share: Share::EMPTY,
             epoch: Some(Epoch(0)),
+            kv_tokens_needed: 0,
         }
     }
 }

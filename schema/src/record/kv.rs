@@ -26,6 +26,15 @@ pub struct KvRoom {
     pub kv_type: KvType,
 }
 
+/// The bounds of a room for keys and values that follows the stages' memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KvGrowth {
+    /// The most tokens that it may have, however much memory there is.
+    pub tokens_max: u32,
+    /// Upper bound of the scratch memory that a shard needs beside a room of so many tokens, in bytes.
+    pub scratch_bytes: u64,
+}
+
 /// A word that is not the name of a [`KvType`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("keys and values are to be kept as {found:?}: expected f16 or q8_0")]

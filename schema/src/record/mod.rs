@@ -24,7 +24,7 @@ pub use claim::{ClaimRecord, ClaimState};
 pub use eviction::EvictionRecord;
 pub use gateway::GatewayRecord;
 pub use interface::{ADDRESSES_MAX, AdvertisedAddress, InterfaceKind, NetworkInterface};
-pub use kv::{KvRoom, KvType, KvTypeError};
+pub use kv::{KvGrowth, KvRoom, KvType, KvTypeError};
 pub use kv_kinds::{KV_BLOCK_TOKENS, KvBlocks, KvKinds};
 pub use link::{GatewayLoad, LinkReport, LinkState};
 pub use membership::{KeyMark, Proof};

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::kv::{KvRoom, KvType};
+use super::claim::ClaimRecord;
+use super::kv::{KvGrowth, KvRoom, KvType};
 use super::kv_kinds::{KV_BLOCK_TOKENS, KvBlocks, KvKinds};
 use super::text_limit::text_tokens_max;
 use crate::{Fingerprint, LayerRange};
@@ -66,6 +67,10 @@ pub struct ModelRecord {
     /// Number of tokens for whose keys and values every stage must have room. Layers with a window beside others have
     /// room for fewer ([`KvKinds::pool`]).
     pub kv_tokens: u32,
+    /// The bounds of the room if it follows the stages' memory: a placement may then name more tokens than `kv_tokens`,
+    /// which layers are placed by. `None` if the room is `kv_tokens`, whatever the memory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kv_growth: Option<KvGrowth>,
     /// The number format of keys and values. Older records have no such field and mean half precision.
     #[serde(default)]
     pub kv_type: KvType,
@@ -163,10 +168,31 @@ impl ModelRecord {
             layer_windows: Vec::new(),
             bidirectional: false,
             kv_tokens: 1,
+            kv_growth: None,
             kv_type: KvType::F16,
             scratch_bytes: 0,
             stages_min: 1,
         }
+    }
+
+    /// The most tokens of its room for keys and values.
+    pub fn kv_tokens_max(&self) -> u32 {
+        self.kv_growth.map_or(self.kv_tokens, |growth| growth.tokens_max.max(self.kv_tokens))
+    }
+
+    /// The record of the same model with room for `tokens` tokens, no fewer than it has and no more than it may have.
+    pub fn with_room(&self, tokens: u32) -> Self {
+        let kv_tokens = tokens.min(self.kv_tokens_max()).max(self.kv_tokens);
+        let scratch_bytes = match self.kv_growth {
+            Some(growth) if kv_tokens > self.kv_tokens => growth.scratch_bytes.max(self.scratch_bytes),
+            _ => self.scratch_bytes,
+        };
+        Self { kv_tokens, scratch_bytes, ..self.clone() }
+    }
+
+    /// The record with the room that `claim` names.
+    pub fn as_claimed(&self, claim: &ClaimRecord) -> Self {
+        self.with_room(claim.kv_blocks.saturating_mul(claim.kv_block_tokens))
     }
 
     /// Room for keys and values that every stage must have.
@@ -280,6 +306,22 @@ mod tests {
         "head_bytes":30083328,"layer_multiplications":[3540096,3540096],"head_multiplications":28311552,
         "layer_format":"Q4_1","head_format":"Q8_0","kv_bytes_per_token_layer":1536,"kv_tokens":8192,"kv_type":"f16",
         "scratch_bytes":16777216,"stages_min":2}"#;
+
+    #[test]
+    fn a_room_that_follows_memory_has_its_bounds_and_the_scratch_of_the_largest() {
+        let exact: ModelRecord = serde_json::from_str(UNIFORM).unwrap();
+        assert_eq!((exact.kv_tokens_max(), exact.with_room(1 << 20)), (8192, exact.clone()));
+        let growth = KvGrowth { tokens_max: 20_000, scratch_bytes: 20_000_000 };
+        let grows = ModelRecord { kv_growth: Some(growth), ..exact };
+        assert_eq!((grows.with_room(100), grows.with_room(8192)), (grows.clone(), grows.clone()));
+        let grown = [8193, 1 << 20].map(|tokens| grows.with_room(tokens));
+        assert_eq!(
+            grown.map(|model| (model.kv_tokens, model.scratch_bytes)),
+            [(8193, 20_000_000), (20_000, 20_000_000)]
+        );
+        let again: ModelRecord = serde_json::from_str(&serde_json::to_string(&grows).unwrap()).unwrap();
+        assert_eq!(again, grows);
+    }
 
     #[test]
     fn a_record_of_equal_layers_reads_all_of_each_and_is_written_as_before() {

@@ -19,12 +19,16 @@ pub struct Shard {
 pub struct Placement {
     generation: Generation,
     shards: Vec<Shard>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kv_tokens: Option<u32>,
 }
 
 #[derive(Deserialize)]
 struct Unchecked {
     generation: Generation,
     shards: Vec<Shard>,
+    #[serde(default)]
+    kv_tokens: Option<u32>,
 }
 
 /// The reason for which a list of shards is not a placement.
@@ -77,7 +81,20 @@ impl Placement {
             }
             expected = shard.layers.end();
         }
-        if shards.is_empty() { Err(PlacementError::Empty) } else { Ok(Self { generation, shards }) }
+        if shards.is_empty() { Err(PlacementError::Empty) } else { Ok(Self { generation, shards, kv_tokens: None }) }
+    }
+
+    /// The same with room for the keys and values of `kv_tokens` tokens on every stage. `None` stands for the room in
+    /// the model's record.
+    #[must_use]
+    pub fn with_kv_tokens(self, kv_tokens: Option<u32>) -> Self {
+        Self { kv_tokens, ..self }
+    }
+
+    /// Number of tokens for whose keys and values every stage has room, if the placement decides it. `None` stands for
+    /// the room in the model's record, which all placements of older versions mean.
+    pub fn kv_tokens(&self) -> Option<u32> {
+        self.kv_tokens
     }
 
     /// The generation, which is the placement's number.
@@ -109,7 +126,7 @@ impl Placement {
 impl TryFrom<Unchecked> for Placement {
     type Error = PlacementError;
     fn try_from(unchecked: Unchecked) -> Result<Self, PlacementError> {
-        Self::new(unchecked.generation, unchecked.shards)
+        Ok(Self::new(unchecked.generation, unchecked.shards)?.with_kv_tokens(unchecked.kv_tokens))
     }
 }
 
@@ -138,6 +155,17 @@ mod tests {
         assert_eq!(Placement::new(Generation(1), vec![]).unwrap_err(), PlacementError::Empty);
         let twice = vec![shard(0, 4), Shard { stage: "s0".parse().unwrap(), ..shard(4, 8) }];
         assert!(matches!(Placement::new(Generation(1), twice), Err(PlacementError::Twice { .. })));
+    }
+
+    #[test]
+    fn a_placement_of_an_older_version_names_no_room() {
+        let json = r#"{"generation":3,"shards":[{"layers":[0,4],"stage":"a"}]}"#;
+        let placement: Placement = serde_json::from_str(json).unwrap();
+        assert_eq!(placement.kv_tokens(), None);
+        assert_eq!(serde_json::to_string(&placement).unwrap(), json);
+        let grown = placement.with_kv_tokens(Some(9000));
+        let again: Placement = serde_json::from_str(&serde_json::to_string(&grown).unwrap()).unwrap();
+        assert_eq!((again.kv_tokens(), again == grown), (Some(9000), true));
     }
 
     #[test]

@@ -98,6 +98,7 @@ pub(super) fn record(
         layer_windows: Vec::new(),
         bidirectional: false,
         kv_tokens: room.tokens,
+        kv_growth: None,
         kv_type: room.kv_type,
         scratch_bytes: 0,
         stages_min,

@@ -9,8 +9,9 @@ use tracing::info;
 use super::Conductor;
 use crate::core::event::{Order, Purpose};
 use crate::epochs;
-use crate::limits::{SHARE_SETTLE, STORE_RETRY, TROUBLE_REPORT_AFTER};
+use crate::limits::{ROOM_NEED_LINGER, SHARE_SETTLE, STORE_RETRY, TROUBLE_REPORT_AFTER};
 use crate::membership::write_gateway;
+use crate::runner::KV_BLOCK_TOKENS;
 use crate::share::{GatewayRegistration, Pool, ShareChange};
 use crate::store::LeaseId;
 
@@ -41,6 +42,13 @@ impl Conductor {
             let record = GatewayRecord { trouble, epoch: epoch.or(own.value.epoch), ..own.value };
             return Some(self.commit_record(slot, &record, lease));
         }
+        let kv_tokens_needed = self.kv_tokens_needed(&own.value, now);
+        if kv_tokens_needed != own.value.kv_tokens_needed {
+            info!(slot, kv_tokens_needed, "the accepted sequences need another room for keys and values");
+            self.last_write = Some((self.view.revision, now));
+            let record = GatewayRecord { kv_tokens_needed, ..own.value };
+            return Some(self.commit_record(slot, &record, lease));
+        }
         let mut share = own.value.share;
         if !self.is_giving() {
             match pool.decide(&view.gateway_shares(), slot) {
@@ -66,6 +74,36 @@ impl Conductor {
         self.is_writing_record = true;
         let txn = write_gateway(&self.keyspace, slot, record, &self.view.gateway_revisions(), lease);
         Order::Commit(Purpose::Record, txn)
+    }
+
+    /// The room for keys and values that this gateway's record should name: the least of a few sizes with which its
+    /// longest sequence fits its share, and 0 for the least of all. One that it no longer needs stays for a while.
+    fn kv_tokens_needed(&mut self, own: &GatewayRecord, now: Instant) -> u32 {
+        let Some(model) = self.view.model.as_ref().map(|model| &model.value) else { return own.kv_tokens_needed };
+        let fair = self
+            .pool()
+            .zip(self.registered)
+            .map(|(pool, registered)| pool.fair_parts(&self.view.gateway_shares(), registered.slot));
+        if own.share.count() < fair.unwrap_or(u32::MAX) {
+            return own.kv_tokens_needed; // Until it has the share that it is to judge by.
+        }
+        let needed = self.scheduler.blocks_needed_by(model.kv_kinds());
+        let holds = |tokens: &u32| {
+            let kept = Pool::new(model, tokens.div_ceil(KV_BLOCK_TOKENS)).blocks(own.share).counts();
+            kept.full >= needed.full && kept.window >= needed.window
+        };
+        // Twice as large each time, so that the record changes seldom.
+        let twice = |tokens: &u32| (*tokens < model.kv_tokens_max()).then(|| tokens.saturating_mul(2));
+        let sizes = std::iter::successors(Some(model.kv_tokens.max(1)), twice);
+        let tokens = sizes.map(|tokens| tokens.min(model.kv_tokens_max())).find(holds);
+        let tokens = tokens.unwrap_or(model.kv_tokens_max());
+        let tokens = if tokens > model.kv_tokens { tokens } else { 0 };
+        if tokens >= own.kv_tokens_needed {
+            self.needs_less_since = None;
+            return tokens;
+        }
+        let since = *self.needs_less_since.get_or_insert(now);
+        if now < since + ROOM_NEED_LINGER { own.kv_tokens_needed } else { tokens }
     }
 
     /// The reason for which nothing comes through a pipeline that the store shows as complete, once that has lasted for

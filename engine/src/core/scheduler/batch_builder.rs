@@ -158,7 +158,7 @@ impl Scheduler {
             }
             fits
         };
-        begun + waiting.filter(|sequence| sequence.deadline > now).take_while(fits).count()
+        begun + waiting.filter(|sequence| sequence.deadline > now && self.can_end(sequence)).take_while(fits).count()
     }
 
     /// Adds running sequences with more than one token to send, first come first served.
@@ -189,7 +189,8 @@ impl Scheduler {
             if rows_left == 0 || self.running.len() >= RUNNING_MAX || !batch.has_room_for_rules() {
                 break;
             }
-            let is_usable = |sequence: &&Sequence| sequence.deadline > now && sequence.broken.is_none();
+            let is_usable =
+                |sequence: &&Sequence| sequence.deadline > now && sequence.broken.is_none() && self.can_end(sequence);
             if self.sequences.get(&id).filter(is_usable).is_none() {
                 continue;
             }

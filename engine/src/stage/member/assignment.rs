@@ -42,9 +42,10 @@ impl Member {
         if !self.newest().is_some_and(|held| held.id() == id && held.shard == shard) {
             self.record.standby = Vec::new();
             self.standby = None;
-            let memory_bound_bytes = (self.memory_bound)(shard.layers, self.kv_room());
+            let room = self.placed_room(shard.layers);
+            let memory_bound_bytes = (self.memory_bound)(shard.layers, room);
             let ClaimId { generation, slot } = id;
-            let claimed = Held { generation, slot, shard, phase: Phase::Claiming, memory_bound_bytes, loads: 0 };
+            let claimed = Held { generation, slot, shard, phase: Phase::Claiming, memory_bound_bytes, room, loads: 0 };
             if self.still_serves() {
                 self.next_held = Some(claimed);
             } else {
@@ -160,7 +161,7 @@ impl Member {
         if self.held.as_ref().is_some_and(waiting) {
             return self.load();
         }
-        let served_bytes = self.held.as_ref().map_or(0, |held| held.memory_bound_bytes);
+        let served_bytes = self.held.as_ref().map_or(0, |held| self.taken_bytes(held));
         let next_held = self.next_held.as_mut().filter(|next_held| waiting(next_held))?;
         next_held.phase = Phase::ReadingAhead;
         let (layers, bytes_max) =
@@ -172,8 +173,9 @@ impl Member {
     }
 
     pub(super) fn load(&mut self) -> Option<Order> {
-        let (room, budget_bytes) = (self.kv_room(), self.record.memory_budget_bytes);
+        let budget_bytes = self.record.memory_budget_bytes;
         let held = self.held.as_mut()?;
+        let room = held.room;
         info!(generation = %held.generation, slot = held.slot, layers = %held.shard.layers, "loading");
         held.phase = Phase::Loading;
         self.orders += 1;
@@ -202,6 +204,16 @@ impl Member {
         let Some(held) = self.held.as_mut().filter(waited_for) else { return Vec::new() };
         let generation = held.generation;
         let shard = shard.map_err(|error| error.to_string());
+        let least = self.view.model.as_ref().map_or(0, |model| model.value.kv_tokens);
+        if let Err(reason) = &shard
+            && held.room.tokens > least
+        {
+            let (layers, tokens) = (held.shard.layers, held.room.tokens);
+            warn!(%generation, %layers, reason, tokens, "no memory for this room: loading with the least");
+            held.room.tokens = least;
+            held.memory_bound_bytes = (self.memory_bound)(layers, held.room);
+            return self.load().into_iter().collect();
+        }
         match &shard {
             Ok(loaded) => {
                 info!(%generation, layers = %held.shard.layers, weights_bytes = loaded.weights_bytes, "serving");
@@ -221,6 +233,24 @@ impl Member {
         vec![Order::Unload, Order::Disconnect]
     }
 
+    /// The room that the placement gives every stage. The least room if this stage's own bound, which knows its threads
+    /// and its device, is above its budget otherwise: gateways use no more blocks than every stage has.
+    fn placed_room(&self, layers: schema::LayerRange) -> KvRoom {
+        let least = self.kv_room();
+        let placed = self.view.placement.as_ref().and_then(|placement| placement.value.kv_tokens());
+        let room = KvRoom { tokens: placed.unwrap_or(0).max(least.tokens), ..least };
+        if (self.memory_bound)(layers, room) <= self.record.memory_budget_bytes { room } else { least }
+    }
+
+    /// The memory that a shard takes now, at most: blocks of keys and values that were never used take none.
+    fn taken_bytes(&self, held: &Held) -> u64 {
+        let Phase::Ready(loaded) = &held.phase else { return held.memory_bound_bytes };
+        let anonymous = Some(self.record.load.memory.pss_anonymous_bytes).filter(|bytes| *bytes > 0);
+        let taken = anonymous.map_or(u64::MAX, |anonymous| anonymous.saturating_add(loaded.weights_bytes));
+        held.memory_bound_bytes.min(taken)
+    }
+
+    /// The least room of the model.
     pub(super) fn kv_room(&self) -> KvRoom {
         let nothing = KvRoom { tokens: 0, kv_type: KvType::F16 };
         self.view.model.as_ref().map_or(nothing, |model| model.value.kv_room())

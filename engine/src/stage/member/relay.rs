@@ -90,7 +90,7 @@ impl Relay {
         };
         let model = view.model.as_ref().map(|model| &model.value);
         let hidden = if held.slot == 0 { 0 } else { model.map_or(0, |model| model.hidden) };
-        let pool = model.map_or(Pool::default(), Pool::new);
+        let pool = model.map_or(Pool::default(), |model| Pool::new(model, held.kv_blocks()));
         let gateway = view.gateways.get(&hop.gateway);
         let (share, newest) = (gateway.map(|gateway| gateway.value.share), gateway.map(epochs::newest_taken));
         let expected = Expected { id: held.id(), hidden, pool, share, newest: newest.unwrap_or_default() };

@@ -20,8 +20,10 @@ pub struct StatusDocument {
     pub model: Option<String>,
     /// Number of layers of the model.
     pub layers: Option<u32>,
-    /// Tokens of keys and values for which every stage has room.
+    /// Tokens of keys and values for which every stage has room now.
     pub kv_tokens: Option<u32>,
+    /// The most that they become, if they follow the stages' memory. `None` if they were told.
+    pub kv_tokens_max: Option<u32>,
     /// Number format in which keys and values are stored.
     pub kv_type: Option<KvType>,
     /// The number of the newest placement.
@@ -72,7 +74,8 @@ impl StatusDocument {
             revision: view.revision,
             model: model.map(|model| model.name.clone()),
             layers: model.map(|model| model.layers),
-            kv_tokens: model.map(|model| model.kv_tokens),
+            kv_tokens: view.kv_tokens(),
+            kv_tokens_max: model.filter(|model| model.kv_growth.is_some()).map(|model| model.kv_tokens_max()),
             kv_type: model.map(|model| model.kv_type),
             generation: view.placed().map(|placed| placed.0),
             serving: reason.is_none(),

@@ -132,6 +132,7 @@ pub(in crate::cli) fn view(second: Option<ClaimState>, gateway: Option<&str>) ->
             trouble: None,
             share: Share::of(0..64),
             epoch: Some(Epoch(0)),
+            kv_tokens_needed: 0,
         };
         entries.push((Key::Gateway(0), json(serde_json::to_vec(&record))));
     }

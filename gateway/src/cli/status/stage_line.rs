@@ -62,7 +62,7 @@ pub struct StageLine {
 impl StageLine {
     pub(super) fn new(stage: &StageReport<'_>, model: Option<&ModelRecord>) -> Self {
         let StageReport { record, claim, .. } = stage;
-        let kv = model.zip(*claim).map(|(model, claim)| model.kv_bytes_of(claim.layers));
+        let kv = model.zip(*claim).map(|(model, claim)| model.as_claimed(claim).kv_bytes_of(claim.layers));
         Self {
             stage: stage.name.to_string(),
             host: record.map(|record| record.host.clone()),

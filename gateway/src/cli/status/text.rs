@@ -21,7 +21,8 @@ pub fn render(document: &StatusDocument) -> String {
         Some(reason) => line(format!("not serving: {}", replace_control_chars(reason))),
     }
     if let (Some(tokens), Some(kv_type)) = (document.kv_tokens, document.kv_type) {
-        line(format!("room for {tokens} tokens, keys and values as {kv_type}"));
+        let rule = document.kv_tokens_max.map(|most| format!(" (by the smallest stage's memory, at most {most})"));
+        line(format!("room for {tokens} tokens, keys and values as {kv_type}{}", rule.unwrap_or_default()));
     }
     for gateway in &document.gateways {
         line(format!(

@@ -46,7 +46,11 @@ struct ModelBody<'a> {
     fingerprint: &'a Fingerprint,
     layers: u32,
     context_tokens: u32,
+    /// Tokens of keys and values for which every stage has room now.
     kv_tokens: u32,
+    /// The most that they become, if they follow the stages' memory. Left out if they were told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kv_tokens_max: Option<u32>,
     kv_type: KvType,
     stages_min: u32,
 }
@@ -187,7 +191,7 @@ impl<'a> StatusBody<'a> {
             reason: (!status.serving).then_some(status.reason.as_str()),
             missing_layers: &status.missing_layers,
             generation: view.placed(),
-            model: model.map(ModelBody::new),
+            model: model.map(|model| ModelBody::new(model, view)),
             placement: view.placement.as_ref().map(|placement| PlacementBody::new(&placement.value)),
             stages: report.stages.iter().map(|stage| StageBody::new(stage, model, view)).collect(),
             pins: &report.pins,
@@ -210,14 +214,15 @@ impl<'a> StatusBody<'a> {
 // === impl ModelBody ===
 
 impl<'a> ModelBody<'a> {
-    fn new(model: &'a ModelRecord) -> Self {
+    fn new(model: &'a ModelRecord, view: &ClusterView) -> Self {
         Self {
             name: &model.name,
             architecture: &model.architecture,
             fingerprint: &model.fingerprint,
             layers: model.layers,
             context_tokens: model.context_tokens,
-            kv_tokens: model.kv_tokens,
+            kv_tokens: view.kv_tokens().unwrap_or(model.kv_tokens),
+            kv_tokens_max: model.kv_growth.map(|_| model.kv_tokens_max()),
             kv_type: model.kv_type,
             stages_min: model.stages_min,
         }
@@ -242,7 +247,8 @@ impl<'a> StageBody<'a> {
         // A claim may name layers that the model has not.
         let is_known = |model: &&ModelRecord, layers: LayerRange| layers.end() as usize <= model.layer_bytes.len();
         let bytes = claim.and_then(|claim| {
-            model.filter(|model| is_known(model, claim.layers)).map(|model| model.shard_bytes(claim.layers))
+            let model = model.filter(|model| is_known(model, claim.layers));
+            model.map(|model| model.as_claimed(claim).shard_bytes(claim.layers))
         });
         Self {
             name: stage.name,
@@ -291,7 +297,7 @@ impl<'a> StageBody<'a> {
 
 impl KvBody {
     fn new(claim: &ClaimRecord, model: Option<&ModelRecord>) -> Self {
-        let bytes = model.map(|model| model.kv_bytes_of(claim.layers)).unwrap_or_default();
+        let bytes = model.map(|model| model.as_claimed(claim).kv_bytes_of(claim.layers)).unwrap_or_default();
         let room = claim.kv_blocks.saturating_mul(claim.kv_block_tokens);
         let window_blocks = model.map_or(0, |model| model.kv_kinds().pool(room).window);
         Self {
