@@ -15,9 +15,11 @@ mod golden;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use common::cluster::{Cluster, signal};
+use common::wait_for;
 use golden::Golden;
 use serde_json::{Value, json};
 use stages::gguf::GgufWriter;
@@ -25,10 +27,15 @@ use stages::gguf::GgufWriter;
 const STAGES: u32 = 3;
 /// Tokens of an answer, so many that the kill comes before its end.
 const TOKENS: u32 = 400;
+/// The same on the simulator, where a token takes tens of milliseconds.
+const SIMULATED_TOKENS: u32 = 80;
 /// Events of a stream before the kill.
 const BEFORE_THE_KILL: usize = 20;
 /// Longest wait until the cluster is complete again.
 const RECOVERY_WAIT_MAX: Duration = Duration::from_secs(30);
+
+/// An answer's text and tokens.
+type Answer = (String, Vec<Value>);
 
 /// A vocabulary of `size` tokens: the characters that stand for single bytes, then unused ones.
 fn vocabulary(file: GgufWriter, size: usize) -> GgufWriter {
@@ -47,11 +54,19 @@ fn vocabulary(file: GgufWriter, size: usize) -> GgufWriter {
         .metadata("tokenizer.ggml.eos_token_id", 0_u32)
 }
 
-/// The data of the events of a streamed answer to the token ids `prompt`. `at_event` is called with each event's number
+/// The streamed answer of `tokens` tokens to the token ids `prompt`: its text, its tokens with their logarithms of
+/// probabilities, however events divide them, and the number of attempts. `at_event` is called with each event's number
 /// before the next one is read.
-fn stream(http: SocketAddr, prompt: &[u32], mut at_event: impl FnMut(usize)) -> Vec<Value> {
+fn ask(http: SocketAddr, prompt: &[u32], tokens: u32, at_event: impl FnMut(usize)) -> (Answer, u64) {
+    let (answer, attempts) = answer(&stream(http, prompt, tokens, at_event));
+    assert_eq!(answer.1.len(), tokens as usize);
+    (answer, attempts)
+}
+
+/// The data of the events of a streamed answer.
+fn stream(http: SocketAddr, prompt: &[u32], tokens: u32, mut at_event: impl FnMut(usize)) -> Vec<Value> {
     let body = json!({
-        "prompt": prompt, "max_tokens": TOKENS, "temperature": 0, "ignore_eos": true, "logprobs": 0, "stream": true,
+        "prompt": prompt, "max_tokens": tokens, "temperature": 0, "ignore_eos": true, "logprobs": 0, "stream": true,
     })
     .to_string();
     let mut socket = TcpStream::connect(http).unwrap();
@@ -76,9 +91,7 @@ fn stream(http: SocketAddr, prompt: &[u32], mut at_event: impl FnMut(usize)) -> 
     panic!("the stream ends without its end: {:?}", events.last());
 }
 
-/// The text and the tokens with their logarithms of probabilities, however events divide them, and the number of
-/// attempts.
-fn answer(events: &[Value]) -> ((String, Vec<Value>), u64) {
+fn answer(events: &[Value]) -> (Answer, u64) {
     let choices = || events.iter().filter_map(|event| event["choices"].get(0));
     let text = choices().filter_map(|choice| choice["text"].as_str()).collect();
     let list = |key: &str| {
@@ -86,7 +99,7 @@ fn answer(events: &[Value]) -> ((String, Vec<Value>), u64) {
         lists.flatten().cloned().collect::<Vec<_>>()
     };
     let (ids, logprobs) = (list("token_ids"), list("token_logprobs"));
-    assert_eq!((ids.len(), logprobs.len()), (TOKENS as usize, TOKENS as usize));
+    assert_eq!(ids.len(), logprobs.len());
     let tokens = ids.into_iter().zip(logprobs).map(|(id, logprob)| json!([id, logprob])).collect();
     let attempts = events.iter().filter_map(|event| event["timings"]["attempts"].as_u64()).max();
     ((text, tokens), attempts.expect("the last event has timings"))
@@ -112,12 +125,19 @@ fn stage_with_layers(cluster: &Cluster, round: usize) -> u32 {
 
 /// A cluster that serves the golden model `name`, with room for `kv_tokens` tokens.
 fn cluster_of(name: &str, folder: &Path, kv_tokens: &str) -> (Cluster, Golden) {
+    cluster_on("cpu", STAGES, name, folder, kv_tokens)
+}
+
+/// The same in so many stages on `device`.
+fn cluster_on(device: &str, stages: u32, name: &str, folder: &Path, kv_tokens: &str) -> (Cluster, Golden) {
     let golden = Golden::read(name);
     let path = folder.join("model.gguf");
     let size = golden.number("vocab_size") as usize;
     golden.write_gguf_with(&path, |file| vocabulary(file, size));
-    let arguments = ["--speculation", "off", "--kv-tokens", kv_tokens, "--lease-ttl-s", "2", "--restart", "off"];
-    (Cluster::of_model(&path, STAGES, &arguments, &[]), golden)
+    let mut arguments =
+        vec!["--speculation", "off", "--kv-tokens", kv_tokens, "--lease-ttl-s", "2", "--restart", "off"];
+    arguments.extend(["--device", device]);
+    (Cluster::of_model(&path, stages, &arguments, &[]), golden)
 }
 
 /// Kills stages in the middle of streams.
@@ -125,23 +145,23 @@ fn check(name: &str) {
     let folder = tempfile::tempdir().unwrap();
     let (cluster, golden) = cluster_of(name, folder.path(), "2048");
     let prompt = &golden.input_ids[..20];
-    let (expected, attempts) = answer(&stream(cluster.http, prompt, |_| {}));
+    let (expected, attempts) = ask(cluster.http, prompt, TOKENS, |_| {});
     assert_eq!(attempts, 1, "{name}: the first answer is undisturbed");
     kill_stages(&cluster, name, prompt, &expected);
 }
 
 /// Kills stages in the middle of streams that answer `prompt`.
-fn kill_stages(cluster: &Cluster, name: &str, prompt: &[u32], expected: &(String, Vec<Value>)) {
+fn kill_stages(cluster: &Cluster, name: &str, prompt: &[u32], expected: &Answer) {
     let mut interrupted = 0;
     // Those that are killed do not come back, and the last one has nobody to take its layers over.
     for round in 0..STAGES as usize - 1 {
         let pid = stage_with_layers(cluster, round);
-        let events = stream(cluster.http, prompt, |event| {
+        let tokens = expected.1.len() as u32;
+        let (found, attempts) = ask(cluster.http, prompt, tokens, |event| {
             if event == BEFORE_THE_KILL {
                 signal(pid, "KILL");
             }
         });
-        let (found, attempts) = answer(&events);
         assert_eq!(&found, expected, "{name}: after kill {round}");
         interrupted += u32::from(attempts > 1);
         println!("{name}, kill {round}: {attempts} attempts");
@@ -155,15 +175,15 @@ fn check_windows(name: &str, kv_tokens: &str) {
     let folder = tempfile::tempdir().unwrap();
     let (roomy, golden) = cluster_of(name, folder.path(), "4096");
     let prompt = &golden.input_ids[..20];
-    let (expected, _) = answer(&stream(roomy.http, prompt, |_| {}));
+    let (expected, _) = ask(roomy.http, prompt, TOKENS, |_| {});
     let ids = expected.1.iter().map(|token| token[0].as_u64().expect("an id") as u32);
     // It goes on from the middle of the first one, as the context has no room for more.
     let second: Vec<u32> = prompt.iter().copied().chain(ids.take(90)).collect();
-    let (expected_second, _) = answer(&stream(roomy.http, &second, |_| {}));
+    let (expected_second, _) = ask(roomy.http, &second, TOKENS, |_| {});
     drop(roomy);
     let (cluster, _) = cluster_of(name, folder.path(), kv_tokens);
-    assert_eq!(answer(&stream(cluster.http, prompt, |_| {})).0, expected, "{name}: in {kv_tokens} tokens");
-    assert_eq!(answer(&stream(cluster.http, &second, |_| {})).0, expected_second, "{name}: the second turn");
+    assert_eq!(ask(cluster.http, prompt, TOKENS, |_| {}).0, expected, "{name}: in {kv_tokens} tokens");
+    assert_eq!(ask(cluster.http, &second, TOKENS, |_| {}).0, expected_second, "{name}: the second turn");
     kill_stages(&cluster, name, prompt, &expected);
 }
 
@@ -190,4 +210,52 @@ fn a_mixture_of_experts_goes_on_with_the_same_bytes() {
 #[test]
 fn latent_attention_with_experts_goes_on_with_the_same_bytes() {
     check("deepseek_v2");
+}
+
+#[test]
+#[ignore = "needs the library that etc/check-msl builds"]
+fn stages_on_a_simulated_gpu_go_on_with_the_same_bytes() {
+    let (name, folder) = ("llama", tempfile::tempdir().unwrap());
+    let (cluster, golden) = cluster_on("sim", STAGES, name, folder.path(), "2048");
+    let prompt = &golden.input_ids[..20];
+    let (expected, attempts) = ask(cluster.http, prompt, SIMULATED_TOKENS, |_| {});
+    assert_eq!(attempts, 1, "the first answer is undisturbed");
+    assert!(cluster.stages().iter().all(|stage| stage["device"] == "sim"), "{:?}", cluster.stages());
+    kill_stages(&cluster, name, prompt, &expected);
+}
+
+#[test]
+#[ignore = "needs the library that etc/check-msl builds"]
+fn a_simulated_gpu_and_a_processor_serve_together_and_the_processor_goes_on_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let (cluster, golden) = cluster_on("cpu", 1, "llama", folder.path(), "2048");
+    let prompt = &golden.input_ids[..20];
+    let (expected, _) = ask(cluster.http, prompt, SIMULATED_TOKENS, |_| {});
+    let layers = golden.number("num_hidden_layers");
+    let mut gpu = Command::new(env!("CARGO_BIN_EXE_baton"))
+        .args(["stage", "--name", "gpu", "--device", "sim", "--etcd", &cluster.store, "--lease-ttl-s", "2"])
+        .args(["--kv-tokens", "2048"])
+        .arg(folder.path().join("model.gguf"))
+        .env("XDG_RUNTIME_DIR", cluster.folder.path())
+        .spawn()
+        .unwrap();
+    let stage = |name: &str| cluster.stages().into_iter().find(|stage| stage["name"] == name);
+    wait_for("the GPU's stage is there", RECOVERY_WAIT_MAX, || stage("gpu").is_some());
+    let half = format!("{}..{layers}", layers / 2);
+    let pin = ["pin", "gpu", &half, "--etcd", &cluster.store];
+    assert!(Command::new(env!("CARGO_BIN_EXE_baton")).args(pin).status().unwrap().success());
+    wait_for("each holds a half", RECOVERY_WAIT_MAX, || {
+        let layers = json!([layers / 2, layers]);
+        stage("gpu").is_some_and(|stage| stage["layers"] == layers && stage["state"] == "serving")
+    });
+    let (together, _) = ask(cluster.http, prompt, SIMULATED_TOKENS, |_| {});
+    assert_eq!(together.0, expected.0);
+    let (interrupted, attempts) = ask(cluster.http, prompt, SIMULATED_TOKENS, |event| {
+        if event == BEFORE_THE_KILL {
+            gpu.kill().unwrap();
+        }
+    });
+    gpu.wait().unwrap();
+    assert_eq!(interrupted.0, expected.0);
+    assert!(attempts > 1, "the kill came after the answer");
 }

@@ -28,6 +28,8 @@ pub enum DeviceChoice {
     Metal,
     /// An NVIDIA GPU.
     Cuda,
+    /// The kernels for GPUs on the processor, under the simulator that `etc/check-msl` builds.
+    Sim,
 }
 
 /// Settings for a stage's computation.
@@ -47,7 +49,7 @@ pub struct DeviceSettings {
 #[derive(Debug, thiserror::Error)]
 pub enum DeviceError {
     /// No such device.
-    #[error("device {found:?} is not known: expected one of auto, cpu, metal, cuda")]
+    #[error("device {found:?} is not known: expected one of auto, cpu, metal, cuda, sim")]
     Unknown {
         /// The requested name.
         found: String,
@@ -86,13 +88,14 @@ impl DeviceChoice {
             Self::Cpu => "cpu",
             Self::Metal => "metal",
             Self::Cuda => "cuda",
+            Self::Sim => "sim",
         }
     }
 
     /// True if this program has code for it.
     pub fn is_built_in(self) -> bool {
         match self {
-            Self::Auto | Self::Cpu => true,
+            Self::Auto | Self::Cpu | Self::Sim => true,
             Self::Metal => cfg!(all(feature = "metal", target_os = "macos")),
             Self::Cuda => cfg!(any(feature = "cuda", target_os = "linux")),
         }
@@ -104,8 +107,8 @@ impl DeviceChoice {
 /// # Errors
 /// [`DeviceError::Unknown`] for another name. The text lists the known names.
 pub fn parse(name: &str) -> Result<DeviceChoice, DeviceError> {
-    let all = [DeviceChoice::Auto, DeviceChoice::Cpu, DeviceChoice::Metal, DeviceChoice::Cuda];
-    let known = all.into_iter().find(|device| device.name() == name);
+    use DeviceChoice::{Auto, Cpu, Cuda, Metal, Sim};
+    let known = [Auto, Cpu, Metal, Cuda, Sim].into_iter().find(|device| device.name() == name);
     known.ok_or_else(|| DeviceError::Unknown { found: name.chars().take(64).collect() })
 }
 
@@ -121,11 +124,18 @@ pub fn loader(file: ModelFile, settings: DeviceSettings) -> Result<Box<dyn Loade
         DeviceChoice::Cpu => cpu_loader(file, settings),
         DeviceChoice::Metal => gpu_loader(DeviceKind::Metal, file, settings),
         DeviceChoice::Cuda => gpu_loader(DeviceKind::Cuda, file, settings),
+        DeviceChoice::Sim => simulated(file, settings),
     }
 }
 
 fn cpu_loader(file: ModelFile, settings: DeviceSettings) -> Result<Box<dyn Loader>, DeviceError> {
     Ok(Box::new(CpuLoader::new(file, settings.threads, settings.budget_bytes)?))
+}
+
+/// A loader on the simulator. candle does not compute there.
+fn simulated(file: ModelFile, settings: DeviceSettings) -> Result<Box<dyn Loader>, DeviceError> {
+    let adapter = crate::gpu::SimAdapter::from_environment()?;
+    Ok(Box::new(GpuLoader::new(file, adapter, settings.threads.get(), settings.budget_bytes)?))
 }
 
 /// The machine's GPU if this program could use it and it computes the model rightly, else the processor.
@@ -235,6 +245,17 @@ fn candle_loader(
     Err(refused.into())
 }
 
+/// Bytes per second that the machine's GPU of `kind` reads. `None` if there is none, or that cannot be measured.
+pub(crate) fn read_rate(kind: DeviceKind) -> Option<u64> {
+    match kind {
+        #[cfg(target_os = "linux")]
+        DeviceKind::Cuda => crate::gpu::read_rate(&crate::gpu::CudaAdapter::new().ok()?).ok(),
+        #[cfg(all(feature = "metal", target_os = "macos"))]
+        DeviceKind::Metal => crate::gpu::read_rate(&crate::gpu::MetalAdapter::new().ok()?).ok(),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -243,6 +264,6 @@ mod tests {
     fn devices_are_named_in_lower_case_and_others_are_listed() {
         assert_eq!(parse("metal").unwrap(), DeviceChoice::Metal);
         let error = parse("GPU").unwrap_err().to_string();
-        assert_eq!(error, "device \"GPU\" is not known: expected one of auto, cpu, metal, cuda");
+        assert_eq!(error, "device \"GPU\" is not known: expected one of auto, cpu, metal, cuda, sim");
     }
 }

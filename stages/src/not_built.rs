@@ -24,6 +24,7 @@ impl NotBuilt {
             DeviceKind::Cpu => Self { device: "cpu", platform: "" },
             DeviceKind::Metal => Self { device: "metal", platform: " on a Mac" },
             DeviceKind::Cuda => Self { device: "cuda", platform: "" },
+            DeviceKind::Sim => Self { device: "sim", platform: "" },
         }
     }
 }

@@ -13,6 +13,7 @@ pub const VARIABLES: &[(&str, &str)] = &[
     ("BATON_CA_FILE", "certificates in PEM form that doctor, status --watch and bench trust, too"),
     ("BATON_CLUSTER_KEY", "the cluster key itself, 64 hex digits, instead of --cluster-key-file"),
     ("BATON_ETCD_PASSWORD", "the password of etcd's user, instead of --etcd-password-file"),
+    ("BATON_SIM_KERNELS", "the library that etc/check-msl builds, for --device sim"),
     ("HF_ENDPOINT", "another model hub than https://huggingface.co"),
     ("HF_HOME", "the folder of the hub's own cache (in hub/ there), in which models are looked for"),
     ("HF_HUB_CACHE", "the hub's own cache, if it is not in HF_HOME"),

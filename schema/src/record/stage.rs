@@ -20,6 +20,22 @@ pub enum DeviceKind {
     Metal,
     /// An NVIDIA GPU.
     Cuda,
+    /// The kernels for GPUs on the processor, under the simulator: a check of baton itself.
+    Sim,
+}
+
+// === impl DeviceKind ===
+
+impl DeviceKind {
+    /// Its name in records and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::Metal => "metal",
+            Self::Cuda => "cuda",
+            Self::Sim => "sim",
+        }
+    }
 }
 
 /// One stage process. The key exists as long as its lease, so its presence serves as the heartbeat.

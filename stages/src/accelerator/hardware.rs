@@ -45,7 +45,7 @@ impl Hardware {
                 attempt("metal", || Device::new_metal(0))?
             }
             DeviceKind::Cuda if cfg!(feature = "cuda") => attempt("cuda", || Device::new_cuda(0))?,
-            DeviceKind::Metal | DeviceKind::Cuda => return Err(NotBuilt::new(kind).into()),
+            DeviceKind::Metal | DeviceKind::Cuda | DeviceKind::Sim => return Err(NotBuilt::new(kind).into()),
         };
         Ok(Self { device, kind })
     }

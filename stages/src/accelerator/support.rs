@@ -52,6 +52,7 @@ type UnsupportedReason = &'static str;
 ///   each.
 pub(super) fn storage(device: DeviceKind, format: Format) -> Result<Storage, UnsupportedReason> {
     match (device, format) {
+        (DeviceKind::Sim, _) => Err("candle does not compute there"),
         (_, Format::F32) => Ok(Storage::Dense),
         // On CUDA, candle has only the dense products for these formats.
         (DeviceKind::Cuda, Format::F16 | Format::BF16) => Ok(Storage::Dense),
@@ -128,7 +129,7 @@ mod tests {
             let found: Vec<_> = Format::ALL.into_iter().filter(expands).collect();
             let expected: &[Format] = match device {
                 DeviceKind::Metal => &[Format::F16, Format::BF16],
-                DeviceKind::Cuda => &[],
+                DeviceKind::Cuda | DeviceKind::Sim => &[],
                 DeviceKind::Cpu => WITHOUT_CANDLE,
             };
             assert_eq!(found, expected, "{device:?}");

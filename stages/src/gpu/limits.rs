@@ -27,5 +27,7 @@ pub const PROGRESS_PERIOD: Duration = Duration::from_secs(2);
 pub const CUDA_SPINS_MAX: u64 = 20_000;
 /// Time between two such questions. A step that takes longer than the spins loses less than a hundredth by it.
 pub const CUDA_POLL_PERIOD: Duration = Duration::from_micros(50);
+/// Bytes of weights that a measurement of speeds launches at once: a slow device takes some milliseconds for them.
+pub const PROBED_PRODUCT_BYTES_MAX: usize = 32 << 20;
 /// Tokens of keys and values for a comparison before a stage has layers: two splits of attention.
 pub const COMPARED_TOKENS: u32 = 2 * SPLIT_TOKENS as u32;

@@ -22,11 +22,13 @@ pub mod limits;
 mod loader;
 #[cfg(all(feature = "metal", target_os = "macos"))]
 mod metal;
+mod read_rate;
 mod recorder;
 mod runner;
 mod scratch;
 mod sim;
 mod source;
+mod speed;
 mod support;
 mod weights;
 
@@ -38,7 +40,8 @@ pub use launch::{Launch, View};
 pub use loader::GpuLoader;
 #[cfg(all(feature = "metal", target_os = "macos"))]
 pub use metal::{MetalAdapter, MetalBuffer, MetalGpu};
+pub use read_rate::read_rate;
 pub use recorder::{Recorder, Records};
 pub use runner::GpuRunner;
-pub use sim::{SimBuffer, SimGpu};
+pub use sim::{SimAdapter, SimBuffer, SimGpu};
 pub use support::check;

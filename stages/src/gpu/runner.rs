@@ -2,7 +2,7 @@
 
 use engine::runner::{KV_BLOCK_TOKENS, Output, Runner, RunnerError, Work};
 use schema::frame::{Chosen, HiddenState, Slice};
-use schema::record::{KvBlocks, KvType};
+use schema::record::{KvBlocks, KvType, Speeds};
 
 use super::choice_rule::ChoiceRule;
 use super::device::{DeviceBuffer, Gpu, GpuError};
@@ -11,8 +11,10 @@ use super::kv::LayerKv;
 use super::layer::{Product, Step, read_floats, read_numbers};
 use super::limits::{ROWS_MAX, SPLIT_TOKENS};
 use super::scratch::Scratch;
+use super::speed::SpeedProbe;
 use super::support;
 use super::weights::{MappedPages, OutputHead, Sample, ShardWeights};
+use crate::format::Format;
 use crate::loader::chain;
 use crate::model::{Mixer, ModelSpec, Rope};
 use crate::sampling::{SampledToken, Sampler};
@@ -39,6 +41,9 @@ pub struct GpuRunner<G: Gpu> {
     inputs: TileInputs<G::Buffer>,
     scratch: Scratch<G::Buffer>,
     tile: RowTile,
+    /// The formats of the file's matrices, and a measurement of their speeds in progress.
+    formats: Vec<Format>,
+    probe: Option<SpeedProbe>,
     /// Chooses where the device does not. Present in the last stage.
     pub(super) sampler: Option<Sampler>,
 }
@@ -83,6 +88,7 @@ impl<G: Gpu> GpuRunner<G> {
         let tokens_max = spec.sequence_tokens_max(room.tokens);
         let ropes = ropes(&spec, &shard, tokens_max)?;
         let inputs = TileInputs::new(&ropes, tokens_max, &mut gpu)?;
+        let formats = shard.file().matrix_formats();
         let last = weights.output_head.is_some();
         let scratch = Scratch::new(&spec, last, tokens_max, &mut gpu)?;
         let runner = Self {
@@ -90,6 +96,8 @@ impl<G: Gpu> GpuRunner<G> {
             kv_blocks: room.tokens.div_ceil(KV_BLOCK_TOKENS),
             sampler: last.then(|| Sampler::new(spec.vocabulary)),
             tile: RowTile::with_capacity(ROWS_MAX),
+            formats,
+            probe: None,
             gpu,
             spec,
             weights,
@@ -218,6 +226,16 @@ impl<G: Gpu> GpuRunner<G> {
         self.gpu.check_transfers().map_err(device)
     }
 
+    /// Places whose products are measured: the layers, and one for the output head.
+    pub(super) fn probed_places(&self) -> usize {
+        self.weights.layers.len() + 1
+    }
+
+    /// Waits for the products that were encoded.
+    pub(super) fn finish_products(&mut self) -> Result<(), GpuError> {
+        self.gpu.finish()
+    }
+
     /// A step of the tile's launches.
     pub(super) fn step(&mut self) -> (Step<'_, G>, &ShardWeights<G::Buffer>, &[LayerKv<G::Buffer>]) {
         let Self { gpu, spec, kv_type, weights, kv, ropes, inputs, scratch, tile, .. } = self;
@@ -311,6 +329,21 @@ impl<G: Gpu + Send> Runner for GpuRunner<G> {
         let mut outcome = Outcome::of_step(self.weights.output_head.is_some());
         G::scoped(|| self.run(&work, &mut outcome))?;
         outcome.output()
+    }
+
+    fn probe(&mut self) -> Option<Speeds> {
+        let mut probe = self.probe.take().unwrap_or_else(|| SpeedProbe::new(&self.formats));
+        match G::scoped(|| probe.measure_slice(self)) {
+            Ok(true) => Some(probe.speeds()),
+            Ok(false) => {
+                self.probe = Some(probe);
+                None
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the device's speed cannot be measured");
+                Some(Speeds::new())
+            }
+        }
     }
 }
 

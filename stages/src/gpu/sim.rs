@@ -7,13 +7,25 @@ use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use super::device::{DeviceBuffer, Gpu, GpuError, PagesView};
+use schema::record::DeviceKind;
+
+use super::device::{Adapter, DeviceBuffer, DeviceMemory, Gpu, GpuError, PagesView};
 use super::launch::{Launch, View};
 use super::limits::{KERNEL_BUFFERS_MAX, MESSAGE_BYTES_MAX};
+use crate::memory;
 use crate::weights::Mapping;
 
 /// Alignment of what the simulator allocates. Kernels read nothing that needs more.
 const ALIGNMENT: usize = 16;
+
+/// Environment variable with the path of the library.
+const LIBRARY: &str = "BATON_SIM_KERNELS";
+
+/// The simulator, for any number of runners.
+#[derive(Debug)]
+pub struct SimAdapter {
+    library: Library,
+}
 
 /// The device that the simulator is.
 #[derive(Debug)]
@@ -59,6 +71,42 @@ type Simulate = unsafe extern "C" fn(
     message_bytes: usize,
 ) -> c_int;
 
+// === impl SimAdapter ===
+
+impl SimAdapter {
+    /// The simulator in the library that the environment names.
+    ///
+    /// # Errors
+    /// [`GpuError::Unavailable`] if it names none, or there is no such library.
+    pub fn from_environment() -> Result<Self, GpuError> {
+        #[expect(clippy::disallowed_methods, reason = "a switch of baton's own checks, no setting")]
+        let path = std::env::var_os(LIBRARY);
+        let missing = || unavailable(format!("expected {LIBRARY} with the library that etc/check-msl builds"));
+        Ok(Self { library: Library::open(Path::new(&path.ok_or_else(missing)?))? })
+    }
+}
+
+impl Adapter for SimAdapter {
+    type Gpu = SimGpu;
+
+    fn open(&self) -> Result<SimGpu, GpuError> {
+        Ok(SimGpu { library: self.library, seed: 1 })
+    }
+
+    fn kind(&self) -> DeviceKind {
+        DeviceKind::Sim
+    }
+
+    fn chip(&self) -> String {
+        "simulated GPU".to_owned()
+    }
+
+    fn memory(&self) -> DeviceMemory {
+        let machine = memory::machine();
+        DeviceMemory { total_bytes: machine.memory_total_bytes, available_bytes: machine.memory_available_bytes }
+    }
+}
+
 // === impl SimGpu ===
 
 impl SimGpu {
@@ -97,7 +145,6 @@ impl Gpu for SimGpu {
 
 impl Library {
     fn open(path: &Path) -> Result<Self, GpuError> {
-        let unavailable = |cause: String| GpuError::Unavailable { device: "sim", cause };
         let name = CString::new(path.as_os_str().as_encoded_bytes())
             .map_err(|_| unavailable(format!("{} has a zero in its name", path.display())))?;
         // SAFETY: `name` ends with a zero. The library's initialisers are those of the C++ runtime.
@@ -162,6 +209,10 @@ fn start_of(view: View<'_, SimBuffer>) -> Option<*mut c_void> {
         SimBuffer::Own(own) => (own.start.as_ptr(), own.layout.size()),
     };
     (view.offset < bytes).then(|| start.wrapping_add(view.offset).cast())
+}
+
+fn unavailable(cause: String) -> GpuError {
+    GpuError::Unavailable { device: "sim", cause }
 }
 
 fn loader_message() -> String {

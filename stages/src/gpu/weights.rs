@@ -121,8 +121,7 @@ impl<B: DeviceBuffer> Sample<B> {
             let is_same =
                 |sample: &Self| (sample.matrix.format, sample.matrix.cols) == (tensor.format(), tensor.cols());
             if !samples.iter().any(is_same) {
-                let matrix = pages.matrix(tensor.clone())?;
-                let matrix = DeviceMatrix { rows: matrix.rows.min(SAMPLE_ROWS), ..matrix };
+                let matrix = pages.matrix(tensor.clone())?.first_rows(SAMPLE_ROWS);
                 samples.push(Self { name: tensor.name().to_owned(), matrix, tensor });
             }
         }
@@ -201,6 +200,14 @@ impl<B> DeviceMatrix<B> {
         View { buffer: &self.buffer, offset: self.offset }
     }
 
+    /// At most its first `most` rows.
+    pub(super) fn first_rows(&self, most: usize) -> Self
+    where
+        B: Clone,
+    {
+        Self { rows: self.rows.min(most), ..self.clone() }
+    }
+
     /// Bytes of a row.
     pub(super) fn row_bytes(&self) -> usize {
         self.cols / self.format.block_values() * self.format.block_bytes()
@@ -211,7 +218,7 @@ impl<B> DeviceMatrix<B> {
 
 impl<B> MatrixGroup<B> {
     /// One matrix.
-    fn of(matrix: DeviceMatrix<B>) -> Self {
+    pub(super) fn of(matrix: DeviceMatrix<B>) -> Self {
         Self { out_first: 0, matrices: vec![matrix] }
     }
 
