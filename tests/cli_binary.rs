@@ -235,6 +235,24 @@ fn a_probe_measures_every_format_in_half_a_second() {
 }
 
 #[test]
+fn a_selftest_checks_the_processor_and_measures_it_and_names_what_it_lacks() {
+    let home = home();
+    let (code, stdout, stderr) = run(baton(home.path()).args(["selftest", "--device", "cpu", "--json"]));
+    assert_eq!((code, stderr.as_str()), (Some(0), ""), "{stdout}");
+    let found: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!((&found["device"], &found["passed"]), (&"cpu".into(), &true.into()), "{stdout}");
+    let checks = found["checks"].as_array().unwrap();
+    let of_files = stages::format::Format::ALL.iter().filter(|format| format.ggml().is_some()).count();
+    assert_eq!(checks.len(), 5 + of_files, "{stdout}");
+    assert!(checks.iter().all(|check| check["outcome"] == "passed"), "{stdout}");
+    let speed = found["speed"].as_array().unwrap();
+    assert!(speed.len() == 6 && found["read_bytes_per_second"].as_u64() > Some(1_000_000), "{stdout}");
+    let (code, _, stderr) = run(baton(home.path()).args(["selftest", "--device", "sim"]));
+    assert_eq!(code, Some(1));
+    assert!(stderr.contains("expected BATON_SIM_KERNELS with the library that etc/check-msl builds"), "{stderr}");
+}
+
+#[test]
 fn a_reader_that_goes_away_is_no_error() {
     let home = home();
     let models = home.path().join("c/models");

@@ -22,6 +22,7 @@ mod reasoned;
 mod repack;
 pub mod safetensors;
 pub mod sampling;
+pub mod selftest;
 pub mod shard;
 pub mod weights;
 

@@ -184,7 +184,7 @@ impl SpeedFigure {
 
 /// The processor time that this thread has used; with several threads, each one's share of what the process has used. A
 /// stage that measures computes nothing else.
-fn cpu_time(threads: usize) -> Duration {
+pub(crate) fn cpu_time(threads: usize) -> Duration {
     let clock = if threads == 1 { ClockId::ThreadCPUTime } else { ClockId::ProcessCPUTime };
     let time = clock_gettime(clock);
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32) / threads as u32

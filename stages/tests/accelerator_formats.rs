@@ -4,11 +4,11 @@ mod accelerator_support;
 mod runner_support;
 
 use accelerator_support::{Shards, largest_difference};
-use runner_support::fixture::{Random, Shape, write_random};
 use runner_support::pipeline::{Piece, Pipeline};
 use schema::record::DeviceKind;
 use stages::accelerator::KvDtype;
 use stages::format::Format;
+use stages::selftest::{Random, Shape, write_random};
 
 const SMALL: Shape = Shape {
     architecture: "llama",
@@ -35,9 +35,9 @@ const TOLERANCE_OF_SPREAD: f32 = 0.03;
 fn check(shape: Shape) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.gguf");
-    write_random(&path, shape);
+    write_random(&path, shape).unwrap();
     let mut random = Random(0x2545_f491_4f6c_dd1d);
-    let ids: Vec<u32> = (0..TOKENS).map(|_| (random.next() >> 20) as u32 % shape.vocabulary).collect();
+    let ids: Vec<u32> = (0..TOKENS).map(|_| (random.bits() >> 20) as u32 % shape.vocabulary).collect();
     let expected = Pipeline::new(&path, &[], 2).logits(&[Piece { sequence: 0, position: 0, tokens: &ids }]);
     let values = || expected.iter().flatten().copied();
     let count = values().count() as f32;
@@ -85,7 +85,7 @@ fn sixteen_bit_weights_agree_closely_in_the_form_that_metal_has() {
         let shape = Shape { format, ..SMALL };
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("model.gguf");
-        write_random(&path, shape);
+        write_random(&path, shape).unwrap();
         let ids: Vec<u32> = (0..TOKENS).map(|index| index * 7 % shape.vocabulary).collect();
         let mut shards = Shards::on(DeviceKind::Metal, KvDtype::Half, &path, &[1]);
         let mut expected = Pipeline::new(&path, &[], 1);
@@ -112,7 +112,7 @@ fn floats_agree_closely_with_families_windows_and_odd_heads() {
     for shape in shapes {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("model.gguf");
-        write_random(&path, shape);
+        write_random(&path, shape).unwrap();
         let ids: Vec<u32> = (0..TOKENS).map(|index| index * 7 % shape.vocabulary).collect();
         let piece = [Piece { sequence: 0, position: 0, tokens: &ids }];
         let expected = Pipeline::new(&path, &[], 1).logits(&piece);

@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 
 use accelerator_support::{Shards, stand_in};
 use engine::runner::{LoadError, Loader, Output, RunnerError, Work};
-use runner_support::fixture::{Shape, write_random};
 use runner_support::golden::Golden;
 use runner_support::pipeline::{GREEDY, KV_TOKENS, Piece, Pipeline, slice};
 use schema::LayerRange;
@@ -17,6 +16,7 @@ use schema::record::{KvRoom, KvType};
 use stages::accelerator::CandleLoader;
 use stages::format::Format;
 use stages::model::UnsupportedModel;
+use stages::selftest::{Shape, write_random};
 use stages::weights::ModelFile;
 
 const SMALL: Shape = Shape {
@@ -36,7 +36,7 @@ const BLOCKS_EACH: u32 = 4;
 
 fn write(folder: &tempfile::TempDir) -> PathBuf {
     let path = folder.path().join("model.gguf");
-    write_random(&path, SMALL);
+    write_random(&path, SMALL).unwrap();
     path
 }
 
@@ -168,7 +168,7 @@ fn nan_activations_are_an_error_and_do_not_affect_later_users_of_the_blocks() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.gguf");
     // Products with quantised weights turn NaN into zero. Products with F32 weights do not.
-    write_random(&path, Shape { format: Format::F32, ..SMALL });
+    write_random(&path, Shape { format: Format::F32, ..SMALL }).unwrap();
     let mut shard = loader(&path).load(range(1, 2), room(KV_TOKENS), u64::MAX).unwrap().runner;
     let rows = |wanted: &[u32]| Slice {
         tokens: Vec::new(),
@@ -192,7 +192,7 @@ fn nan_activations_are_an_error_and_do_not_affect_later_users_of_the_blocks() {
 fn a_middle_stage_refuses_to_forward_infinite_activations() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.gguf");
-    write_random(&path, Shape { layers: 3, ..SMALL });
+    write_random(&path, Shape { layers: 3, ..SMALL }).unwrap();
     let mut shard = loader(&path).load(range(1, 2), room(KV_TOKENS), u64::MAX).unwrap().runner;
     let slice = Slice { tokens: Vec::new(), ..slice(Piece { sequence: 0, position: 0, tokens: &[1] }, BLOCKS_EACH) };
     let error = shard.step(Work { slices: &[slice], activations: &[f32::INFINITY; 32] }).unwrap_err();
@@ -218,7 +218,7 @@ fn a_shard_over_its_budget_is_refused_with_both_numbers() {
 fn keys_and_values_in_8_bits_are_refused_by_name() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.gguf");
-    write_random(&path, Shape { head: 32, hidden: 64, ..SMALL });
+    write_random(&path, Shape { head: 32, hidden: 64, ..SMALL }).unwrap();
     let room = KvRoom { tokens: 64, kv_type: KvType::Q8 };
     let Err(error) = loader(&path).load(range(0, 2), room, u64::MAX) else { panic!("it was loaded") };
     assert!(error.to_string().contains("to be kept as q8_0: expected f16"), "{error}");
@@ -229,7 +229,7 @@ fn keys_and_values_in_8_bits_are_refused_by_name() {
 fn metal_refuses_q2_k_by_name_and_lists_the_alternatives() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.gguf");
-    write_random(&path, Shape { format: Format::Q2K, hidden: 256, feed_forward: 256, heads: 16, ..SMALL });
+    write_random(&path, Shape { format: Format::Q2K, hidden: 256, feed_forward: 256, heads: 16, ..SMALL }).unwrap();
     let error = loader_on(DeviceKind::Metal, &path).unwrap_err().to_string();
     // The output head's matrix, which is the embedding table.
     let expected = "tensor \"token_embd.weight\": expected one of F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q3_K, \
@@ -253,7 +253,7 @@ fn the_bound_counts_16_bit_matrices_as_the_floats_they_become_on_metal() {
         (loader.load(layers, room(64), bound).unwrap().weights_bytes, bound)
     };
     for format in [Format::F16, Format::BF16, Format::Q8_0] {
-        write_random(&path, Shape { format, ..SMALL });
+        write_random(&path, Shape { format, ..SMALL }).unwrap();
         // Queries and outputs, keys and values, three of the feed-forward layer. The output head's matrix is the
         // embedding table.
         let (layer, head) = (2 * 32 * 32 + 2 * 32 * 16 + 3 * 32 * 32, 32 * 64);

@@ -10,7 +10,6 @@ use std::sync::Arc;
 
 use engine::runner::{KV_BLOCK_TOKENS, Loader, Output, Runner, Work};
 use gpu_support::open;
-use runner_support::fixture::{Shape, write_random};
 use runner_support::golden::Golden;
 use runner_support::pipeline::{KV_TOKENS, Piece, Pipeline, bits, for_hidden_states, hidden_states, slice};
 use schema::LayerRange;
@@ -23,6 +22,7 @@ use stages::gpu::{
     RowsAtOnce, SimBuffer, SimGpu,
 };
 use stages::model::ModelSpec;
+use stages::selftest::{Shape, write_random};
 use stages::shard::{RunnerSetup, SetupError};
 use stages::weights::{Mapping, ModelFile};
 
@@ -247,7 +247,7 @@ const SHAPE: Shape = Shape {
 /// A random model with matrices of `format`, its shards, and the bytes of its matrices in layers and head.
 fn random_model(folder: &Path, format: Format) -> (Shards, usize) {
     let path = folder.join("model.gguf");
-    write_random(&path, Shape { format, ..SHAPE });
+    write_random(&path, Shape { format, ..SHAPE }).unwrap();
     let values = 3 * (2 * 256 * 256 + 2 * 128 * 256 + 3 * 512 * 256) + 320 * 256;
     (Shards::new(&path, &[], KvType::F16, 7), format.row_bytes(values).expect("whole blocks"))
 }
@@ -329,7 +329,7 @@ impl Adapter for FaultyAdapter {
 fn a_device_that_computes_wrongly_is_refused_by_the_kernel_and_a_right_one_is_loaded() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.gguf");
-    write_random(&path, Shape { layers: 1, ..SHAPE });
+    write_random(&path, Shape { layers: 1, ..SHAPE }).unwrap();
     let load = |wrong: Option<Kernel>, kv_type: KvType| {
         let loader = GpuLoader::new(ModelFile::open(&path).unwrap(), FaultyAdapter(wrong), 1, None).unwrap();
         assert_eq!((loader.describe().device, loader.describe().memory_budget_bytes), (DeviceKind::Metal, 1 << 29));
@@ -361,7 +361,7 @@ fn a_device_that_computes_wrongly_is_refused_by_the_kernel_and_a_right_one_is_lo
 fn a_device_that_computes_wrongly_is_left_for_the_processor_with_the_reason_in_the_record() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.gguf");
-    write_random(&path, SHAPE);
+    write_random(&path, SHAPE).unwrap();
     let settings = DeviceSettings {
         device: DeviceChoice::Auto,
         threads: NonZeroUsize::MIN,
@@ -438,7 +438,7 @@ fn what_the_kernels_do_not_compute_is_refused_by_name() {
     Golden::read("llama-odd").write_gguf(&path);
     let error = Shards::open(&path, &[], KvType::F16, 8).err().expect("it is refused").to_string();
     assert!(error.ends_with("expected rows of a multiple of 8 values, found 45"), "{error}");
-    write_random(&path, Shape { format: Format::Tq2_0, ..SHAPE });
+    write_random(&path, Shape { format: Format::Tq2_0, ..SHAPE }).unwrap();
     let error = Shards::open(&path, &[], KvType::F16, 8).err().expect("it is refused").to_string();
     assert!(error.contains("expected one of F32, F16, BF16, Q4_0,") && error.ends_with("found TQ2_0"), "{error}");
 }

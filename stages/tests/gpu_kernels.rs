@@ -7,13 +7,13 @@ mod runner_support;
 use std::num::NonZeroUsize;
 
 use gpu_support::{bytes, floats, formats, launch, open, read_floats, read_words, words};
-use runner_support::fixture::{Random, random_blocks};
 use schema::frame::Sampling;
 use schema::record::KvType;
 use stages::format::Format;
 use stages::gpu::{DeviceBuffer, GpuError, Kernel, RowsAtOnce, SimBuffer};
 use stages::kernels::{MatmulJob, Matrix, Rows, ThreadPool, dequantise_row, matmul};
 use stages::sampling::{Readout, Sampler};
+use stages::selftest::{Random, random_blocks};
 
 /// Outputs of a matrix: not a multiple of what a simdgroup or a group computes.
 const OUTPUTS: usize = 13;
@@ -354,7 +354,7 @@ fn check_attention(kv_type: KvType, positions: [u32; 2], window: u32) {
             KvType::F16 => {
                 values(&mut random, count).iter().flat_map(|value| half::f16::from_f32(*value).to_le_bytes()).collect()
             }
-            KvType::Q8 => (0..count).map(|_| (random.next() >> 20) as u8).collect(),
+            KvType::Q8 => (0..count).map(|_| (random.bits() >> 20) as u8).collect(),
         };
         let scales = values(&mut random, count / 32);
         let scales = scales.iter().flat_map(|scale| half::f16::from_f32(scale.abs() / 64.0).to_le_bytes()).collect();

@@ -6,10 +6,10 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use engine::runner::{Output, Work};
-use runner_support::fixture::{Shape, write_random};
 use runner_support::pipeline::{Piece, Pipeline, slice};
 use schema::frame::{Sampling, Slice, TokenRule};
 use stages::format::Format;
+use stages::selftest::{Shape, write_random};
 
 /// Counts each thread's requests to the system's allocator. The test reads the count of its own thread, which computes
 /// a share of every step. Other threads are left out, because the test harness allocates in one of them.
@@ -63,7 +63,7 @@ fn allocations(pipeline: &mut Pipeline, slices: &[Slice]) -> u64 {
 fn a_step_allocates_its_output_alone() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.gguf");
-    write_random(&path, SHAPE);
+    write_random(&path, SHAPE).unwrap();
     for threads in [1, 2] {
         let mut pipeline = Pipeline::new(&path, &[], threads);
         let blocks_each = pipeline.blocks_each();

@@ -5,11 +5,11 @@ mod runner_support;
 
 use std::path::Path;
 
-use runner_support::fixture::{Random, Shape, write_random};
 use runner_support::mixtures::{Mixture, write_mixture};
 use runner_support::pipeline::{Piece, Pipeline, bits};
 use schema::record::KvType;
 use stages::format::Format;
+use stages::selftest::{Random, Shape, write_random};
 
 const SMALL: Shape = Shape {
     architecture: "llama",
@@ -65,12 +65,12 @@ impl Case {
     /// The token ids of one of its sequences.
     fn ids(&self, sequence: u64, vocabulary: u32) -> Vec<u32> {
         let mut random = Random((self.seed ^ sequence).wrapping_mul(0x2545_f491_4f6c_dd1d) | 1);
-        (0..self.tokens).map(|_| (random.next() >> 20) as u32 % vocabulary).collect()
+        (0..self.tokens).map(|_| (random.bits() >> 20) as u32 % vocabulary).collect()
     }
 }
 
 fn below(random: &mut Random, bound: usize) -> usize {
-    (random.next() >> 33) as usize % bound
+    (random.bits() >> 33) as usize % bound
 }
 
 #[expect(clippy::disallowed_methods, reason = "a switch of this test, no setting")]
@@ -94,7 +94,7 @@ fn check(shape: Shape, rounds: u64) {
 fn check_with_kv_type(kv_type: KvType, shape: Shape, rounds: u64) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.gguf");
-    write_random(&path, shape);
+    write_random(&path, shape).unwrap();
     let name = format!("{} {:?}", shape.architecture, shape.format);
     check_file(kv_type, &path, &name, first_seed(shape), rounds);
 }

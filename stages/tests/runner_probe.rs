@@ -2,9 +2,9 @@
 
 mod runner_support;
 
-use runner_support::fixture::{Shape, write_random};
 use runner_support::pipeline::{Piece, Pipeline, bits};
 use stages::format::Format;
+use stages::selftest::{Shape, write_random};
 
 const SHAPE: Shape = Shape {
     architecture: "llama",
@@ -24,7 +24,7 @@ const SHAPE: Shape = Shape {
 fn a_shard_measures_between_two_steps_and_changes_none() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.gguf");
-    write_random(&path, SHAPE);
+    write_random(&path, SHAPE).unwrap();
     let tokens: Vec<u32> = (0..200).collect();
     let piece = |position: usize, count: usize| Piece {
         sequence: 0,

@@ -7,7 +7,6 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 
 use engine::runner::{LoadError, Loader, Output, RunnerError, Work};
-use runner_support::fixture::{Shape, write_random};
 use runner_support::golden::Golden;
 use runner_support::pipeline::{GREEDY, KV_TOKENS, Piece, Pipeline, slice};
 use schema::LayerRange;
@@ -18,6 +17,7 @@ use stages::format::Format;
 use stages::gguf::GgufWriter;
 use stages::loader::CpuLoader;
 use stages::model::UnsupportedModel;
+use stages::selftest::{Shape, write_random};
 use stages::weights::ModelFile;
 
 const SMALL: Shape = Shape {
@@ -40,7 +40,7 @@ fn one_thread() -> NonZeroUsize {
 
 fn write(folder: &tempfile::TempDir, shape: Shape) -> std::path::PathBuf {
     let path = folder.path().join("model.gguf");
-    write_random(&path, shape);
+    write_random(&path, shape).unwrap();
     path
 }
 

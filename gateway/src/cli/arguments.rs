@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use schema::{ClusterName, StageName};
+use stages::device::DeviceChoice;
 
 use super::bench::BenchArguments;
 use super::chat::ChatArguments;
@@ -313,6 +314,18 @@ with the same lengths at each load point.
 READS is for one row: a token takes about as long as reading all weights once at this rate. MULTIPLIES (multiplications
 with their additions) is for 128 rows at a time, as with a prompt.")]
     Probe(ProbeArguments),
+    /// Check that this machine's device computes rightly, and how fast
+    ///
+    /// Computes a small model whose results are known, whole, cut and in any division of its tokens, and a random one
+    /// in every format of weights, and measures the speed. Takes half a minute. The page is made to be sent to us.
+    #[command(after_help = "Examples:
+  baton selftest
+  baton selftest --device metal > selftest.txt
+  baton selftest --json | jq '.checks[] | select(.outcome == \"failed\")'
+
+READS is for one row: a token takes about as long as reading all weights once at this rate. OF MEMORY is its part of the
+rate at which the device reads when it does nothing else. The exit status is 1 if a check fails.")]
+    Selftest(SelftestArguments),
     /// Print a new cluster key, or a secret for an API key
     ///
     /// Links between machines are encrypted with the cluster key. All machines of a cluster need the same one. The 64
@@ -475,6 +488,20 @@ pub struct ProbeArguments {
     pub(super) json: bool,
 }
 
+/// The arguments of `baton selftest`.
+#[derive(Debug, Args)]
+pub struct SelftestArguments {
+    /// The device: auto, cpu, metal, cuda or sim [default: auto]
+    #[arg(long, env = "BATON_DEVICE", value_name = "DEVICE", value_parser = crate::settings::device)]
+    pub(super) device: Option<DeviceChoice>,
+    /// Compute threads [default: the number of processors]
+    #[arg(long, env = "BATON_THREADS", value_name = "N")]
+    pub(super) threads: Option<u32>,
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
 // === impl Verb ===
 
 impl Verb {
@@ -535,11 +562,14 @@ shared! { UpArguments StageArguments GatewayArguments }
 impl ProbeArguments {
     /// The given number of threads, and the processor as device, because the processor is measured.
     pub(super) fn compute_options(&self) -> ComputeOptions {
-        ComputeOptions {
-            threads: self.threads,
-            device: Some(stages::device::DeviceChoice::Cpu),
-            ..ComputeOptions::default()
-        }
+        ComputeOptions { threads: self.threads, device: Some(DeviceChoice::Cpu), ..ComputeOptions::default() }
+    }
+}
+
+impl SelftestArguments {
+    /// The given device and number of threads.
+    pub(super) fn compute_options(&self) -> ComputeOptions {
+        ComputeOptions { threads: self.threads, device: self.device, ..ComputeOptions::default() }
     }
 }
 

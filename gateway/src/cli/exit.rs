@@ -50,7 +50,7 @@ pub enum Exit {
 /// The exit statuses for help texts.
 pub(super) const EXIT_HELP: &str = "Exit status:
   0   all is well
-  1   something failed; stderr has the error
+  1   something failed; stderr has the error, or the page the check (selftest)
   2   the store does not answer
   3   some layers are held by no stage (doctor)
   4   a request did not go through (doctor, chat, run, drill), or none did (bench)
@@ -86,6 +86,9 @@ pub enum CliError {
         /// The address that was given.
         to: String,
     },
+    /// A device could not be tested.
+    #[error(transparent)]
+    SelfTest(#[from] stages::selftest::SelfTestError),
     /// Spans cannot be sent.
     #[error("cannot send spans to {to}: {reason}")]
     Spans {

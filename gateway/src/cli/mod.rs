@@ -26,6 +26,7 @@ mod pin;
 mod pin_arguments;
 mod plan;
 mod probe;
+mod selftest;
 mod service;
 #[cfg(feature = "tls")]
 mod shared_clusters;
@@ -215,6 +216,10 @@ fn perform(cli: Cli) -> Result<Exit, CliError> {
         Verb::Probe(arguments) => {
             let threads = arguments.compute_options().or(file.compute);
             probe::run(&ComputeSettings::new(&threads, 1)?, arguments.json)
+        }
+        Verb::Selftest(arguments) => {
+            let compute = arguments.compute_options().or(file.compute);
+            selftest::run(&ComputeSettings::new(&compute, 1)?, arguments.json)
         }
         Verb::Key => {
             let key = engine::link::ClusterKey::generate().map_err(|source| CliError::Random { source })?;

@@ -23,6 +23,7 @@ pub use client::ClientSettings;
 pub use environment::{Environment, VARIABLES};
 pub use etcd::EtcdSettingsError;
 pub use file::{FileError, FileOptions};
+pub(crate) use options::device;
 pub use options::{
     ApiKeyOptions, ClusterOptions, ComputeOptions, GatewayOptions, GlobalOptions, InterfaceChoice, LogFormat,
     MemberOptions, ModelOptions, NetworkOptions, SharedOptions, StageOptions, StoreKind, Switch, UpGroups, UpOptions,

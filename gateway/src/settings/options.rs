@@ -362,6 +362,7 @@ pub enum Switch {
     Off,
 }
 
-fn device(text: &str) -> Result<DeviceChoice, String> {
-    stages::device::parse(text).map_err(|_| "expected auto, cpu, metal or cuda".to_owned())
+/// The device of that name.
+pub(crate) fn device(text: &str) -> Result<DeviceChoice, String> {
+    stages::device::parse(text).map_err(|_| "expected auto, cpu, metal, cuda or sim".to_owned())
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use stages::format::Format;
 use stages::gguf::GgufWriter;
 
-use super::fixture::{Random, bytes_of, random_blocks};
+use stages::selftest::{Random, bytes_of, random_blocks};
 
 pub const LAYERS: u32 = 3;
 pub const HIDDEN: u32 = 256;

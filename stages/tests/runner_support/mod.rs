@@ -3,7 +3,6 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 mod conversion;
-pub mod fixture;
 pub mod golden;
 pub mod mixtures;
 pub mod pipeline;

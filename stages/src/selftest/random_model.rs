@@ -2,27 +2,41 @@
 
 use std::path::Path;
 
-use stages::format::Format;
-use stages::gguf::GgufWriter;
+use crate::format::Format;
+use crate::gguf::{GgufWriter, WriteError};
 
-/// Sizes of a random model.
-#[derive(Clone, Copy)]
+/// Sizes of a random model. `architecture` is llama, qwen2 or qwen3, or one whose layers have the same tensors.
+#[derive(Debug, Clone, Copy)]
 pub struct Shape {
+    /// Name in the file.
     pub architecture: &'static str,
+    /// Number of layers.
     pub layers: u32,
+    /// Values in a row.
     pub hidden: u32,
+    /// Inner values of the gated network.
     pub feed_forward: u32,
+    /// Query heads.
     pub heads: u32,
+    /// Heads of keys and values.
     pub kv_heads: u32,
+    /// Values in a head.
     pub head: u32,
+    /// Tokens.
     pub vocabulary: u32,
+    /// Longest sequence, in tokens.
     pub context: u32,
+    /// Tokens that attention sees, if not all.
     pub window: Option<u32>,
+    /// Of all matrices.
     pub format: Format,
 }
 
 /// Writes a model of random weights with the output head tied to the embedding.
-pub fn write_random(path: &Path, shape: Shape) {
+///
+/// # Errors
+/// [`WriteError`] if the shape is none of whole blocks, or the file cannot be written.
+pub fn write_random(path: &Path, shape: Shape) -> Result<(), WriteError> {
     let own = |suffix: &str| format!("{}.{suffix}", shape.architecture);
     let mut file = GgufWriter::new()
         .metadata("general.architecture", shape.architecture)
@@ -41,52 +55,55 @@ pub fn write_random(path: &Path, shape: Shape) {
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     let mut matrix = |file: GgufWriter, name: &str, cols: u32, rows: u32| {
         let bytes = random_blocks(&mut random, shape.format, cols as usize * rows as usize, cols as f32);
-        file.tensor(name, &[cols.into(), rows.into()], shape.format, bytes).expect("dimensions fit")
+        file.tensor(name, &[cols.into(), rows.into()], shape.format, bytes)
     };
     let norm = |file: GgufWriter, name: &str, width: u32| {
         let values: Vec<f32> = (0..width).map(|index| 0.8 + (index % 5) as f32 * 0.1).collect();
-        file.tensor(name, &[width.into()], Format::F32, bytes_of(&values)).expect("dimensions fit")
+        file.tensor(name, &[width.into()], Format::F32, bytes_of(&values))
     };
-    file = matrix(file, "token_embd.weight", shape.hidden, shape.vocabulary);
-    file = norm(file, "output_norm.weight", shape.hidden);
+    file = matrix(file, "token_embd.weight", shape.hidden, shape.vocabulary)?;
+    file = norm(file, "output_norm.weight", shape.hidden)?;
     for layer in 0..shape.layers {
         let name = |suffix: &str| format!("blk.{layer}.{suffix}.weight");
         let (q, kv) = (shape.heads * shape.head, shape.kv_heads * shape.head);
-        file = norm(file, &name("attn_norm"), shape.hidden);
-        file = norm(file, &name("ffn_norm"), shape.hidden);
-        file = matrix(file, &name("attn_q"), shape.hidden, q);
-        file = matrix(file, &name("attn_k"), shape.hidden, kv);
-        file = matrix(file, &name("attn_v"), shape.hidden, kv);
-        file = matrix(file, &name("attn_output"), q, shape.hidden);
-        file = matrix(file, &name("ffn_gate"), shape.hidden, shape.feed_forward);
-        file = matrix(file, &name("ffn_up"), shape.hidden, shape.feed_forward);
-        file = matrix(file, &name("ffn_down"), shape.feed_forward, shape.hidden);
+        file = norm(file, &name("attn_norm"), shape.hidden)?;
+        file = norm(file, &name("ffn_norm"), shape.hidden)?;
+        file = matrix(file, &name("attn_q"), shape.hidden, q)?;
+        file = matrix(file, &name("attn_k"), shape.hidden, kv)?;
+        file = matrix(file, &name("attn_v"), shape.hidden, kv)?;
+        file = matrix(file, &name("attn_output"), q, shape.hidden)?;
+        file = matrix(file, &name("ffn_gate"), shape.hidden, shape.feed_forward)?;
+        file = matrix(file, &name("ffn_up"), shape.hidden, shape.feed_forward)?;
+        file = matrix(file, &name("ffn_down"), shape.feed_forward, shape.hidden)?;
         if shape.architecture == "qwen2" {
             for (bias, width) in [("attn_q", q), ("attn_k", kv), ("attn_v", kv)] {
-                file = norm(file, &format!("blk.{layer}.{bias}.bias"), width);
+                file = norm(file, &format!("blk.{layer}.{bias}.bias"), width)?;
             }
         }
         if shape.architecture == "qwen3" {
-            file = norm(file, &name("attn_q_norm"), shape.head);
-            file = norm(file, &name("attn_k_norm"), shape.head);
+            file = norm(file, &name("attn_q_norm"), shape.head)?;
+            file = norm(file, &name("attn_k_norm"), shape.head)?;
         }
     }
-    file.write_file(path).expect("the file can be written");
+    file.write_file(path)
 }
 
 /// Xorshift generator, which is good enough for weights.
+#[derive(Debug)]
 pub struct Random(pub u64);
 
 impl Random {
-    pub fn next(&mut self) -> u64 {
+    /// The next 64 bits.
+    pub fn bits(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
         self.0
     }
 
+    /// A number between -0.5 and 0.5.
     pub fn float(&mut self) -> f32 {
-        (self.next() >> 40) as f32 / (1 << 24) as f32 - 0.5
+        (self.bits() >> 40) as f32 / (1 << 24) as f32 - 0.5
     }
 }
 
@@ -103,7 +120,7 @@ pub fn random_blocks(random: &mut Random, format: Format, values: usize, inputs:
     }
     let mut bytes = Vec::new();
     for _ in 0..values / format.block_values() {
-        let mut block: Vec<u8> = (0..format.block_bytes()).map(|_| random.next() as u8).collect();
+        let mut block: Vec<u8> = (0..format.block_bytes()).map(|_| random.bits() as u8).collect();
         if format == Format::Mxfp4 {
             // The scale is a power of two: the exponent of a float, and ggml halves it.
             block[0] = ((2.0 * scale / 12.0).to_bits() >> 23) as u8;
@@ -148,6 +165,7 @@ pub fn random_blocks(random: &mut Random, format: Format, values: usize, inputs:
     bytes
 }
 
+/// The bytes of floats, as files have them.
 pub fn bytes_of(values: &[f32]) -> Vec<u8> {
     values.iter().flat_map(|value| value.to_le_bytes()).collect()
 }
