@@ -79,7 +79,7 @@ pub(crate) fn layers_port() -> Target {
     let (folder, file) = model();
     let fingerprint = file.fingerprint().clone();
     let service = LayerService::default();
-    service.offer(file);
+    service.offer(file, &Cache::new(folder.path().join("cache"), Access::default()));
     let manifest = json!({"manifest": {"fingerprint": fingerprint}});
     let bytes = |part: u64, start: u64, bytes: u64| json!({"bytes": {"part": part, "start": start, "bytes": bytes}});
     let good = [vec![manifest.clone()], vec![bytes(0, 0, 64), bytes(1, 9, 700), manifest.clone()]];
@@ -107,7 +107,7 @@ pub(crate) fn layers_port() -> Target {
 /// The manifest of a model.
 pub(crate) fn manifest() -> Target {
     let (_folder, file) = model();
-    let good = serde_json::to_value(ChunkManifest::compute(&file).unwrap()).unwrap();
+    let good = serde_json::to_value(ChunkManifest::compute(&file, &mut |_| {}).unwrap()).unwrap();
     let hashes = "0f".repeat(32 * 3);
     let long = json!({
         "fingerprint": "f", "chunk_bytes": 1 << 20, "parts": [{"bytes": (2 << 20) + 1, "chunks": hashes}],
@@ -127,7 +127,7 @@ pub(crate) fn manifest() -> Target {
 pub(crate) fn layers_reply() -> Target {
     let (_folder, file) = model();
     let fingerprint = file.fingerprint().clone();
-    let manifest = serde_json::to_value(ChunkManifest::compute(&file).unwrap()).unwrap();
+    let manifest = serde_json::to_value(ChunkManifest::compute(&file, &mut |_| {}).unwrap()).unwrap();
     let (liar, caches) = (Liar::start(), scratch());
     let tls = EtcdTls {
         authority: Some(liar.authority().to_owned()),

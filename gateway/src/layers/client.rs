@@ -96,7 +96,7 @@ impl LayerClient {
     /// # Errors
     /// [`LayersError`] if the machine does not answer or refuses; then the next one is asked next.
     pub(super) fn manifest(&mut self, fingerprint: &Fingerprint) -> Result<ChunkManifest, LayersError> {
-        let request = LayerRequest::Manifest { fingerprint: fingerprint.clone() };
+        let request = LayerRequest::Manifest { fingerprint: fingerprint.clone(), polls: true };
         let body = self.ask(&request, MANIFEST_WAIT_MAX, |bytes| bytes <= MANIFEST_BYTES_MAX)?;
         let manifest = serde_json::from_slice::<ChunkManifest>(&body).map_err(|error| self.broken(error.into()))?;
         if manifest.fingerprint() != fingerprint {

@@ -100,7 +100,10 @@ impl LayersError {
             self,
             Self::Connect { .. }
                 | Self::Broken { .. }
-                | Self::Refused { reason: LayerRefusal::Busy | LayerRefusal::NotYet, .. }
+                | Self::Refused {
+                    reason: LayerRefusal::Busy | LayerRefusal::NotYet | LayerRefusal::Hashing { .. },
+                    ..
+                }
         )
     }
 }

@@ -16,14 +16,18 @@ use super::byte_ranges::ByteRanges;
 use super::client::LayerClient;
 use super::error::{LayersError, WrongChunk};
 use super::folder::PartialModel;
-use super::limits::{CHUNK_BYTES, CHUNKS_AT_ONCE, OPEN_TRIES, RETRY_PAUSE, SAVE_BYTES, STALL_MAX};
+use super::limits::{CHUNK_BYTES, CHUNKS_AT_ONCE, MANIFEST_WAIT_MAX, OPEN_TRIES, RETRY_PAUSE, SAVE_BYTES, STALL_MAX};
 use super::manifest::ChunkManifest;
+use super::protocol::LayerRefusal;
 use crate::error_chain::chain;
 use crate::models::limits::GGUF_HEADER_BYTES_MAX;
 use crate::models::{Cache, Console, Progress, check_space};
 
 /// The value of a progress that there is none of.
 const NO_PERCENT: u8 = u8::MAX;
+
+/// The share of a file by which the hashing of another machine goes on between two messages, in percent.
+const HASHING_STEP_PERCENT: u8 = 10;
 
 /// A model whose layers are fetched as they are needed.
 pub struct LayerFetch {
@@ -49,17 +53,7 @@ impl LayerFetch {
         cache: &Cache,
         stop: Arc<AtomicBool>,
     ) -> Result<Self, LayersError> {
-        let mut tries = 1;
-        let manifest = loop {
-            match client.manifest(fingerprint) {
-                Err(error) if error.may_pass() && tries < OPEN_TRIES && !stop.load(Ordering::Relaxed) => {
-                    warn!(error = %chain(&error), "asking again for the model's manifest");
-                    tries += 1;
-                    std::thread::sleep(RETRY_PAUSE);
-                }
-                manifest => break manifest?,
-            }
-        };
+        let manifest = ask_manifest(&mut client, fingerprint, &stop)?;
         let _lock = cache.lock(&lock_name(fingerprint), &mut Console::stoppable(stop.clone()))?;
         let model = PartialModel::open(cache, &manifest)?;
         let (client, percent) = (Mutex::new(client), AtomicU8::new(NO_PERCENT));
@@ -255,6 +249,37 @@ impl LayerFetch {
 
 /// The progress of a fetch. Dropping it ends the display.
 struct Fetched<'a> {
+/// Asks for the manifest until it comes, or nobody is likely to give it.
+fn ask_manifest(
+    client: &mut LayerClient,
+    fingerprint: &Fingerprint,
+    stop: &Arc<AtomicBool>,
+) -> Result<ChunkManifest, LayersError> {
+    let (mut tries, mut said, started) = (1, None, Instant::now());
+    loop {
+        let error = match client.manifest(fingerprint) {
+            Err(error) if error.may_pass() && !stop.load(Ordering::Relaxed) => error,
+            manifest => return manifest,
+        };
+        match &error {
+            LayersError::Refused { reason: LayerRefusal::Hashing { percent }, address }
+                if started.elapsed() < MANIFEST_WAIT_MAX =>
+            {
+                let step = percent / HASHING_STEP_PERCENT;
+                if said.replace(step) != Some(step) {
+                    Console::stoppable(stop.clone()).message(&format!("{address} is hashing its file, {percent} %"));
+                }
+            }
+            _ if tries < OPEN_TRIES => {
+                warn!(error = %chain(&error), "asking again for the model's manifest");
+                tries += 1;
+            }
+            _ => return Err(error),
+        }
+        std::thread::sleep(RETRY_PAUSE);
+    }
+}
+
     console: Console,
     total: u64,
     done: u64,

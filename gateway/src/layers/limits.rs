@@ -27,6 +27,9 @@ pub(super) const HEAD_WAIT_MAX: Duration = Duration::from_secs(30);
 pub(super) const BODY_WAIT_MAX: Duration = Duration::from_secs(120);
 /// Longest wait for a manifest: the other side may have to read its whole model first.
 pub(super) const MANIFEST_WAIT_MAX: Duration = Duration::from_secs(1800);
+/// Longest time for which a machine that hashes its model lets one wait before it says how far it is: short files are
+/// done by then, and a progress is seen to move.
+pub(super) const HASHING_ANSWER_WAIT: Duration = Duration::from_secs(1);
 /// Longest pause of a machine between two of its requests.
 pub(super) const IDLE_MAX: Duration = Duration::from_secs(60);
 /// Pause before a source that failed is asked again, and the longest time without a byte after which a fetch fails.

@@ -47,12 +47,13 @@ struct WrittenPart {
 // === impl ChunkManifest ===
 
 impl ChunkManifest {
-    /// Reads `file` whole. Blocking: as long as its disk and one processor take.
+    /// Reads `file` whole, and tells `progress` the number of bytes after each chunk. Blocking: as long as its disk and
+    /// one processor take.
     ///
     /// # Errors
     /// The system's reason if a file cannot be read.
-    pub fn compute(file: &ModelFile) -> io::Result<Self> {
-        let parts = file.files().map(PartChunks::compute).collect::<io::Result<_>>()?;
+    pub fn compute(file: &ModelFile, progress: &mut dyn FnMut(u64)) -> io::Result<Self> {
+        let parts = file.files().map(|file| PartChunks::compute(file, progress)).collect::<io::Result<_>>()?;
         Ok(Self { fingerprint: file.fingerprint().clone(), parts })
     }
 
@@ -97,13 +98,14 @@ impl ChunkManifest {
 }
 
 impl PartChunks {
-    fn compute(file: &std::fs::File) -> io::Result<Self> {
+    fn compute(file: &std::fs::File, progress: &mut dyn FnMut(u64)) -> io::Result<Self> {
         let bytes = file.metadata()?.len();
         let (mut hashes, mut buffer) = (Vec::new(), vec![0; CHUNK_BYTES as usize]);
         for start in (0..bytes).step_by(CHUNK_BYTES as usize) {
             let chunk = &mut buffer[..CHUNK_BYTES.min(bytes - start) as usize];
             file.read_exact_at(chunk, start)?;
             hashes.push(blake3::hash(chunk));
+            progress(chunk.len() as u64);
         }
         Ok(Self { bytes, hashes })
     }

@@ -12,6 +12,7 @@ mod folder;
 mod limits;
 mod loader;
 mod manifest;
+mod own_manifest;
 mod pace;
 mod protocol;
 mod service;

@@ -18,6 +18,9 @@ pub(super) enum LayerRequest {
     Manifest {
         /// The model.
         fingerprint: Fingerprint,
+        /// True if whoever asks would rather be told that the model is being hashed, and ask again, than wait.
+        #[serde(default)]
+        polls: bool,
     },
     /// Bytes of one of its files, at most as many as are asked for at once.
     Bytes {
@@ -47,6 +50,12 @@ pub enum LayerRefusal {
     /// The machine has not opened its model yet.
     #[error("it has not opened its model yet")]
     NotYet,
+    /// It hashes its model first.
+    #[error("it is hashing its file, {percent} %")]
+    Hashing {
+        /// The hashed share of it.
+        percent: u8,
+    },
     /// It serves as many as it may.
     #[error("it serves as many machines at once as it may")]
     Busy,

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use stages::weights::ModelFile;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{OnceCell, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info};
 
@@ -17,15 +17,14 @@ use super::limits::{
     BODY_WAIT_MAX, CHUNK_BYTES, CHUNKS_AT_ONCE, FETCHES_MAX, IDLE_MAX, SERVED_BYTES_PER_SECOND,
     SERVED_BYTES_PER_SECOND_BUSY,
 };
-use super::manifest::ChunkManifest;
+use super::own_manifest::OwnManifest;
 use super::pace::Pace;
 use super::protocol::{LayerRefusal, LayerReply, LayerRequest, read_head, write_message};
+use crate::models::Cache;
 
 /// This machine's model as a source for others, once it is known.
 pub struct LayerService {
-    file: OnceLock<ModelFile>,
-    /// The manifest as it is sent, made when it is first asked for.
-    manifest: OnceCell<Arc<Vec<u8>>>,
+    model: OnceLock<(ModelFile, Arc<OwnManifest>)>,
     is_busy: OnceLock<Box<dyn Fn() -> bool + Send + Sync>>,
     pace: Mutex<Pace>,
     places: Semaphore,
@@ -42,8 +41,7 @@ enum Body {
 impl Default for LayerService {
     fn default() -> Self {
         Self {
-            file: OnceLock::new(),
-            manifest: OnceCell::new(),
+            model: OnceLock::new(),
             is_busy: OnceLock::new(),
             pace: Mutex::default(),
             places: Semaphore::new(FETCHES_MAX),
@@ -52,9 +50,10 @@ impl Default for LayerService {
 }
 
 impl LayerService {
-    /// Serves the model of `file` from now on.
-    pub fn offer(&self, file: ModelFile) {
-        let _ = self.file.set(file);
+    /// Serves the model of `file` from now on, with a manifest that is kept in `cache`.
+    pub fn offer(&self, file: ModelFile, cache: &Cache) {
+        let manifest = Arc::new(OwnManifest::new(file.clone(), cache));
+        let _ = self.model.set((file, manifest));
     }
 
     /// Serves at a low rate while `is_busy` returns true.
@@ -88,16 +87,16 @@ impl LayerService {
     }
 
     async fn answer(&self, request: LayerRequest, peer: SocketAddr) -> Result<Body, LayerRefusal> {
-        let file = self.file.get().ok_or(LayerRefusal::NotYet)?;
+        let (file, manifest) = self.model.get().ok_or(LayerRefusal::NotYet)?;
         if file.folder().is_some() {
             return Err(LayerRefusal::Form);
         }
         match request {
-            LayerRequest::Manifest { fingerprint } if fingerprint != *file.fingerprint() => {
+            LayerRequest::Manifest { fingerprint, .. } if fingerprint != *file.fingerprint() => {
                 Err(LayerRefusal::OtherModel { found: file.fingerprint().clone() })
             }
-            LayerRequest::Manifest { .. } => {
-                let manifest = self.manifest.get_or_try_init(|| self.compute(file)).await?.clone();
+            LayerRequest::Manifest { polls, .. } => {
+                let manifest = manifest.get(polls).await?;
                 info!(%peer, model = file.name(), "a machine fetches layers");
                 Ok(Body::Manifest(manifest))
             }
@@ -116,18 +115,6 @@ impl LayerService {
     fn rate(&self) -> u64 {
         let is_busy = self.is_busy.get().is_some_and(|is_busy| is_busy());
         if is_busy { SERVED_BYTES_PER_SECOND_BUSY } else { SERVED_BYTES_PER_SECOND }
-    }
-
-    #[expect(clippy::disallowed_methods, reason = "reads a file; no forward pass")]
-    async fn compute(&self, file: &ModelFile) -> Result<Arc<Vec<u8>>, LayerRefusal> {
-        let (file, started) = (file.clone(), Instant::now());
-        let computing = tokio::task::spawn_blocking(move || {
-            let manifest = ChunkManifest::compute(&file)?;
-            info!(model = file.name(), bytes = file.bytes(), took = ?started.elapsed(), "hashed the model's chunks");
-            Ok(Arc::new(serde_json::to_vec(&manifest)?))
-        });
-        let computed: io::Result<_> = computing.await.unwrap_or_else(|error| Err(error.into()));
-        computed.map_err(|error| LayerRefusal::Read(error.to_string()))
     }
 
     #[expect(clippy::disallowed_methods, reason = "reads a file; no forward pass")]

@@ -1,8 +1,9 @@
 //! The cache of model files on this machine.
 //!
 //! `models/` has the files of the catalogue, `hub/` those of a model hub in the hub's own layout, `ollama/` links into
-//! Ollama's store, `layers/` models of which only some layers are here, `staging/` unfinished downloads, and `locks/`
-//! one lock file for each model that is or was being fetched.
+//! Ollama's store, `layers/` models of which only some layers are here, `manifests/` the hashes of models that were
+//! served to machines that have only some, `staging/` unfinished downloads, and `locks/` one lock file for each model
+//! that is or was being fetched.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -95,6 +96,12 @@ impl Cache {
     #[cfg(feature = "tls")]
     pub(crate) fn layers_folder(&self) -> PathBuf {
         self.root.join("layers")
+    }
+
+    /// The folder of manifests of models that are here whole.
+    #[cfg(feature = "tls")]
+    pub(crate) fn manifests_folder(&self) -> PathBuf {
+        self.root.join("manifests")
     }
 
     pub(super) fn access(&self) -> &Access {

@@ -10,6 +10,7 @@ use stages::weights::ModelFile;
 
 use super::RunError;
 use super::own_store::OwnStore;
+use crate::models::Cache;
 use crate::settings::UpSettings;
 
 /// A cluster that is about to be shared, which there is none of here.
@@ -46,7 +47,7 @@ impl Shared {
         match *self {}
     }
 
-    pub(super) fn offer(&self, _: &ModelFile) {
+    pub(super) fn offer(&self, _: &ModelFile, _: &Cache) {
         match *self {}
     }
 

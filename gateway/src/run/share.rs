@@ -18,6 +18,7 @@ use stages::weights::ModelFile;
 use super::RunError;
 use super::own_store::OwnStore;
 use crate::layers::LayerService;
+use crate::models::Cache;
 use crate::settings::{ShareSettings, UpSettings};
 use crate::share::{
     Announcement, Announcer, Authority, AuthorityPin, ClusterFolder, JoinToken, ShareListener, SharedPort, Sharing,
@@ -135,8 +136,8 @@ impl Shared {
     }
 
     /// Serves the layers of `file` to machines that join.
-    pub(super) fn offer(&self, file: &ModelFile) {
-        self.layers.offer(file.clone());
+    pub(super) fn offer(&self, file: &ModelFile, cache: &Cache) {
+        self.layers.offer(file.clone(), cache);
     }
 
     /// Serves layers at a low rate while `pipeline` computes tokens.

@@ -70,7 +70,7 @@ pub async fn up(mut settings: UpSettings) -> Result<(), RunError> {
     };
     let Some(served) = agree(&store, &keyspace, &settings.model, &settings.cache, &stop).await? else { return Ok(()) };
     if let Some(shared) = &mut shared {
-        shared.offer(&served.file);
+        shared.offer(&served.file, &settings.cache);
         shared.announce(&settings.cluster, &served.record.name);
     }
     let folder = tempfile::Builder::new().prefix("baton-up-").tempdir();
