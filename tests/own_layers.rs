@@ -220,6 +220,17 @@ fn a_machine_that_joins_has_its_own_layers_on_its_disk_and_nothing_else() {
     assert!(fetched <= own - kept.min(own) + AGAIN_BYTES_MAX, "{fetched} bytes came, {kept} of {own} were there");
     assert!(disk >= own && disk <= own + own / 100, "{disk} bytes on the disk: expected {own} and at most 1 % more");
     let (tokens, _) = client.complete(&PROMPT, 8);
+    let manifests: Vec<_> = std::fs::read_dir(first.0.path().join("cache/baton/manifests")).unwrap().collect();
+    assert_eq!(manifests.len(), 1, "the first machine keeps the hashes of its model");
+
+    // --- A damaged map costs nobody the bytes that he has mapped: another process fetches into the same file.
+    std::fs::write(second.layers().unwrap().join("map.json"), "[").unwrap();
+    let mut third = second.baton(&["join", "--threads=1", "--name=third"]);
+    third.line("the map is damaged");
+    third.line("the model is agreed on");
+    assert_eq!(client.complete(&PROMPT, 8).0, tokens);
+    assert_eq!(stage.child.try_wait().unwrap(), None, "the stage that had the file mapped has ended");
+    third.interrupt();
     stage.interrupt();
 
     // --- The tokens are those of one machine with the whole file.

@@ -1,6 +1,7 @@
 //! The reasons for which layers are not fetched.
 
 use std::io;
+use std::path::PathBuf;
 
 use super::protocol::LayerRefusal;
 use crate::models::ModelError;
@@ -77,6 +78,15 @@ pub enum LayersError {
     /// The cache or a file in it cannot be used, or there is no room.
     #[error(transparent)]
     Cache(#[from] ModelError),
+    /// The bytes that lie here may be those of another file, and a process reads them.
+    #[error(
+        "{path} has bytes of another manifest or without a map, and another process uses them: stop it first",
+        path = path.display()
+    )]
+    InUse {
+        /// The folder of the files.
+        path: PathBuf,
+    },
     /// Nothing came for a long time.
     #[error("nothing came for {waited_s} s")]
     Stalled {

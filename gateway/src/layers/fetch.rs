@@ -21,7 +21,7 @@ use super::manifest::ChunkManifest;
 use super::protocol::LayerRefusal;
 use crate::error_chain::chain;
 use crate::models::limits::GGUF_HEADER_BYTES_MAX;
-use crate::models::{Cache, Console, Progress, check_space};
+use crate::models::{Cache, Console, Progress, check_space, file_use};
 
 /// The value of a progress that there is none of.
 const NO_PERCENT: u8 = u8::MAX;
@@ -67,7 +67,9 @@ impl LayerFetch {
     /// # Errors
     /// [`stages::weights::OpenError`] if a header is not usable.
     pub fn file(&self) -> Result<ModelFile, stages::weights::OpenError> {
-        ModelFile::open_partial(self.model.path(), self.manifest.fingerprint())
+        let file = ModelFile::open_partial(self.model.path(), self.manifest.fingerprint())?;
+        file_use::hold(&file);
+        Ok(file)
     }
 
     /// The path of the first of them.
@@ -247,8 +249,6 @@ impl LayerFetch {
     }
 }
 
-/// The progress of a fetch. Dropping it ends the display.
-struct Fetched<'a> {
 /// Asks for the manifest until it comes, or nobody is likely to give it.
 fn ask_manifest(
     client: &mut LayerClient,
@@ -280,6 +280,8 @@ fn ask_manifest(
     }
 }
 
+/// The progress of a fetch. Dropping it ends the display.
+struct Fetched<'a> {
     console: Console,
     total: u64,
     done: u64,

@@ -2,6 +2,9 @@
 //!
 //! Bytes are written and made to last before the map names them, and the map is replaced whole. So after kill -9 the
 //! map names no byte that is not there.
+//!
+//! Each process that uses the files holds a shared lock on them, and they are cut only by one that has them alone. Who
+//! opens them holds the lock of the model's fetch.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
@@ -15,13 +18,15 @@ use tracing::warn;
 
 use super::byte_ranges::ByteRanges;
 use super::error::LayersError;
-use super::limits::MAP_BYTES_MAX;
+use super::limits::{MANIFEST_BYTES_MAX, MAP_BYTES_MAX};
 use super::manifest::ChunkManifest;
-use crate::models::{Cache, ModelError, part_name};
+use crate::models::{Cache, ModelError, file_use, part_name};
 use crate::new_file;
 
 /// The name of the map.
 const MAP: &str = "map.json";
+/// The name of the manifest by which the bytes were checked.
+const MANIFEST: &str = "manifest.json";
 
 /// A model's files and their map, in a folder of their own.
 #[derive(Debug)]
@@ -44,16 +49,19 @@ struct Map {
 
 impl PartialModel {
     /// The files of the model that `manifest` is about, made if they are missing. What lies there of another manifest
-    /// is removed.
+    /// is removed. What lies there without a map is fetched again; where another process uses it, into the same file.
     ///
     /// # Errors
-    /// [`LayersError::Cache`] if a file cannot be made.
+    /// [`LayersError::Cache`] if a file cannot be made, [`LayersError::InUse`] if another process uses bytes that may be
+    /// of another manifest.
     pub fn open(cache: &Cache, manifest: &ChunkManifest) -> Result<Self, LayersError> {
         let folder = Self::folder(cache, manifest.fingerprint());
         let root = manifest.root();
         fs::create_dir_all(&folder).map_err(|cause| io("make the folder", &folder, cause))?;
         let kept = read_map(&folder)?.filter(|map| map.root == root && map.parts.len() == manifest.part_bytes().len());
         let is_new = kept.is_none();
+        let has_manifest = read_manifest(&folder).is_some_and(|kept| kept == *manifest);
+        let is_same = !is_new || has_manifest;
         let mut parts = kept.map_or_else(|| vec![ByteRanges::default(); manifest.part_bytes().len()], |map| map.parts);
         let (mut files, count) = (Vec::new(), parts.len());
         for ((index, bytes), ranges) in manifest.part_bytes().enumerate().zip(&mut parts) {
@@ -62,14 +70,23 @@ impl PartialModel {
             let file = file.map_err(|cause| io("open", &path, cause))?;
             let has = file.metadata().map_err(|cause| io("read", &path, cause))?.len();
             if is_new || has != bytes || ranges.end() > bytes {
-                // Cut first, so that the file has no bytes of before, and then all of it is a hole.
-                let cut = file.set_len(0).and_then(|()| file.set_len(bytes));
-                cut.map_err(|cause| io("make room in", &path, cause))?;
+                let is_alone = file_use::take(&file);
+                if !is_alone && !is_same && has > 0 {
+                    return Err(LayersError::InUse { path: folder });
+                }
+                // Cut first, so that the file has no bytes of before, and then all of it is a hole. Others who use it
+                // have mapped no byte beyond its length.
+                let cut = if is_alone { file.set_len(0) } else { Ok(()) };
+                cut.and_then(|()| file.set_len(bytes)).map_err(|cause| io("make room in", &path, cause))?;
                 *ranges = ByteRanges::default();
             }
+            file_use::hold_file(&file);
             files.push((path, file));
         }
         let model = Self { folder, root, files };
+        if !has_manifest {
+            model.replace(MANIFEST, manifest)?;
+        }
         model.write_map(parts)?;
         Ok(model)
     }
@@ -123,10 +140,14 @@ impl PartialModel {
     }
 
     fn write_map(&self, parts: Vec<ByteRanges>) -> Result<(), LayersError> {
-        let path = self.folder.join(MAP);
+        self.replace(MAP, &Map { root: self.root.clone(), parts })
+    }
+
+    /// Replaces a file of the folder by another one whole.
+    fn replace(&self, name: &str, value: &impl Serialize) -> Result<(), LayersError> {
+        let path = self.folder.join(name);
         let failed = |cause| io("write", &path, cause);
-        let map = Map { root: self.root.clone(), parts };
-        let text = serde_json::to_vec(&map).map_err(|error| failed(error.into()))?;
+        let text = serde_json::to_vec(value).map_err(|error| failed(error.into()))?;
         new_file::written(&self.folder, &text).map_err(failed)?.persist(&path).map_err(|error| failed(error.error))?;
         Ok(())
     }
@@ -140,16 +161,64 @@ fn file_name(index: usize, count: usize) -> String {
 /// The map in a folder. `None` if there is none, or none that can be used.
 fn read_map(folder: &Path) -> Result<Option<Map>, LayersError> {
     let path = folder.join(MAP);
-    let mut text = Vec::new();
-    match File::open(&path).and_then(|file| file.take(MAP_BYTES_MAX).read_to_end(&mut text)) {
-        Ok(_) => {}
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(cause) => return Err(io("read", &path, cause)),
-    }
+    let Some(text) = read(&path, MAP_BYTES_MAX).map_err(|cause| io("read", &path, cause))? else { return Ok(None) };
     let map = serde_json::from_slice(&text);
     Ok(map.inspect_err(|error| warn!(path = %path.display(), %error, "the map is damaged: fetching anew")).ok())
 }
 
+/// The manifest in a folder, if it is sound.
+fn read_manifest(folder: &Path) -> Option<ChunkManifest> {
+    let text = read(&folder.join(MANIFEST), MANIFEST_BYTES_MAX).ok()??;
+    serde_json::from_slice(&text).ok()
+}
+
+/// At most the first `bytes_max` bytes of a file. `None` if it is not there.
+fn read(path: &Path, bytes_max: u64) -> std::io::Result<Option<Vec<u8>>> {
+    let mut text = Vec::new();
+    match File::open(path).and_then(|file| file.take(bytes_max).read_to_end(&mut text)) {
+        Ok(_) => Ok(Some(text)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 fn io(doing: &'static str, path: &Path, cause: std::io::Error) -> LayersError {
     ModelError::io(doing, path, cause).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::models::Access;
+
+    fn manifest(first: char) -> ChunkManifest {
+        let part = format!(r#"[{{"bytes":9,"chunks":"{first}{}"}}]"#, "0".repeat(63));
+        serde_json::from_str(&format!(r#"{{"fingerprint":"f","chunk_bytes":1048576,"parts":{part}}}"#)).unwrap()
+    }
+
+    #[test]
+    fn bytes_that_somebody_reads_are_never_cut() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::new(folder.path().to_owned(), Access::default());
+        let first = PartialModel::open(&cache, &manifest('a')).unwrap();
+        first.write(0, 0, b"abcdefghi").unwrap();
+        let mut map = first.map().unwrap();
+        map[0].insert(0..9);
+        first.save(map.clone()).unwrap();
+        assert_eq!(PartialModel::open(&cache, &manifest('a')).unwrap().map().unwrap(), map);
+
+        // Without a map, the bytes stay where they are for those who read them.
+        fs::write(first.folder.join(MAP), b"[").unwrap();
+        let second = PartialModel::open(&cache, &manifest('a')).unwrap();
+        assert_eq!(second.map().unwrap(), [ByteRanges::default()]);
+        assert_eq!(second.read(0, 0..9).unwrap(), b"abcdefghi");
+        let refused = PartialModel::open(&cache, &manifest('b')).unwrap_err();
+        assert!(matches!(refused, LayersError::InUse { .. }), "{refused}");
+        assert_eq!(first.read(0, 0..9).unwrap(), b"abcdefghi");
+
+        // With nobody there, another manifest's files are empty.
+        drop((first, second));
+        let other = PartialModel::open(&cache, &manifest('b')).unwrap();
+        assert_eq!((other.map().unwrap(), other.read(0, 0..9).unwrap()), (vec![ByteRanges::default()], vec![0; 9]));
+    }
 }

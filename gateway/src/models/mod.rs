@@ -9,6 +9,7 @@ mod choice;
 mod elsewhere;
 mod error;
 mod file_url;
+pub(crate) mod file_use;
 #[cfg(feature = "hub")]
 mod hub;
 #[cfg(feature = "hub")]

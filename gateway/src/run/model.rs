@@ -16,7 +16,7 @@ use super::RunError;
 use super::live_members::LiveMembers;
 use super::other_model::OtherModel;
 use super::stop::Stop;
-use crate::models::{self, Cache, Console};
+use crate::models::{self, Cache, Console, file_use};
 use crate::settings::{KV_TOKENS_MAX, KvSize, ModelSettings, defaults};
 
 /// Interval at which a process that names no model checks for one named by another.
@@ -127,7 +127,10 @@ fn tokens_of(bytes: u64, one_block: &ModelRecord) -> Result<u32, RunError> {
 }
 
 fn open(path: &Path) -> Result<ModelFile, RunError> {
-    ModelFile::open(path).map_err(|cause| RunError::File { path: path.display().to_string(), cause: Box::new(cause) })
+    let opened = ModelFile::open(path);
+    let file = opened.map_err(|cause| RunError::File { path: path.display().to_string(), cause: Box::new(cause) })?;
+    file_use::hold(&file);
+    Ok(file)
 }
 
 /// The cluster's model. Waits until there is one. `None` if `stop` comes meanwhile.
