@@ -34,9 +34,21 @@ fn help_and_version_are_answers() {
     let home = home();
     let (code, stdout, stderr) = run(baton(home.path()).arg("--help"));
     assert_eq!((code, stderr.as_str()), (Some(0), ""));
-    for word in
-        ["up", "stage", "gateway", "status", "doctor", "bench", "pull", "models", "probe", "key", "Exit status:", "64"]
-    {
+    for word in [
+        "up",
+        "stage",
+        "gateway",
+        "status",
+        "doctor",
+        "bench",
+        "pull",
+        "models",
+        "cache",
+        "probe",
+        "key",
+        "Exit status:",
+        "64",
+    ] {
         assert!(stdout.contains(word), "{word} is missing in {stdout}");
     }
     let (code, stdout, _) = run(baton(home.path()).arg("--version"));
@@ -69,6 +81,61 @@ fn a_key_is_new_each_time_and_never_taken_from_the_command_line() {
     }
     let (code, ..) = run(baton(home.path()).args(["stage", "--cluster-key", &"a".repeat(64)]));
     assert_eq!(code, Some(64));
+}
+
+#[test]
+fn the_cache_is_listed_checked_and_pruned_only_on_request() {
+    let home = home();
+    let models = home.path().join("cache/models");
+    std::fs::create_dir_all(&models).unwrap();
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("stages/tests/data/tiny-llama");
+    let snapshot = home.path().join("cache/hub/models--o--tiny/snapshots/c0ffee");
+    std::fs::create_dir_all(&snapshot).unwrap();
+    for file in ["config.json", "model.safetensors"] {
+        std::fs::copy(model.join(file), snapshot.join(file)).unwrap();
+    }
+    std::fs::write(models.join("broken.gguf"), b"GGUF").unwrap();
+    std::fs::write(models.join("broken.gguf.sha256"), format!("{}  broken.gguf\n", "0".repeat(64))).unwrap();
+    let cache = |arguments: &[&str]| {
+        run(baton(home.path()).env("BATON_CACHE", home.path().join("cache")).arg("cache").args(arguments))
+    };
+    let json = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+
+    let (code, stdout, stderr) = cache(&["list"]);
+    assert_eq!((code, stderr.as_str()), (Some(0), ""));
+    assert!(stdout.contains("NAME") && stdout.contains("broken") && stdout.contains("tiny"), "{stdout}");
+    let listed = json(&cache(&["list", "--json"]).1);
+    assert_eq!((listed[0]["name"].as_str(), listed[0]["bytes"].as_u64()), (Some("broken"), Some(4)));
+    assert_eq!((listed[1]["kind"].as_str(), listed[1]["in_use"].as_bool()), (Some("whole"), Some(false)));
+
+    let (code, stdout, _) = cache(&["verify"]);
+    assert_eq!(code, Some(1), "{stdout}");
+    assert!(stdout.contains("broken: wrong") && stdout.contains("tiny: unknown"), "{stdout}");
+    let (code, stdout, _) = cache(&["verify", "tiny", "--json"]);
+    assert_eq!((code, json(&stdout)[0]["state"].as_str()), (Some(0), Some("unknown")));
+    let (code, _, stderr) = cache(&["verify", "absent"]);
+    assert_eq!(code, Some(64));
+    assert!(stderr.contains("expected broken, tiny"), "{stderr}");
+
+    let (code, _, stderr) = cache(&["prune"]);
+    assert_eq!(code, Some(64));
+    assert!(stderr.contains("expected --yes, or --dry-run"), "{stderr}");
+    let (_, stdout, _) = cache(&["prune", "--dry-run", "--json"]);
+    assert_eq!(json(&stdout)["removed"].as_array().unwrap().len(), 2);
+    assert!(models.join("broken.gguf").exists(), "a dry run removes nothing");
+    let used = std::fs::File::open(snapshot.join("model.safetensors")).unwrap();
+    used.lock_shared().unwrap();
+    let (code, stdout, _) = cache(&["prune", "--yes"]);
+    assert_eq!(code, Some(0));
+    assert!(
+        stdout.contains("removed broken") && stdout.contains("in use: tiny") && stdout.contains("freed "),
+        "{stdout}"
+    );
+    assert!(!models.join("broken.gguf").exists() && !models.join("broken.gguf.sha256").exists());
+    drop(used);
+    let (_, stdout, _) = cache(&["prune", "tiny", "--yes"]);
+    assert!(stdout.contains("removed tiny"), "{stdout}");
+    assert_eq!(cache(&["list"]).1, "no model is on this machine; `baton pull` fetches one\n");
 }
 
 #[test]

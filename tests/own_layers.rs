@@ -231,7 +231,29 @@ fn a_machine_that_joins_has_its_own_layers_on_its_disk_and_nothing_else() {
     assert_eq!(client.complete(&PROMPT, 8).0, tokens);
     assert_eq!(stage.child.try_wait().unwrap(), None, "the stage that had the file mapped has ended");
     third.interrupt();
+
+    // --- Both machines list, check and keep what their processes use.
+    let run = |home: &Home, words: &[&str]| {
+        let output = home.command(&[&["cache"], words].concat()).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let listed: serde_json::Value = serde_json::from_str(&run(&second, &["list", "--json"]).1).unwrap();
+    assert_eq!((listed[0]["name"].as_str(), listed[0]["kind"].as_str()), (Some("own"), Some("partial")), "{listed}");
+    assert_eq!((listed[0]["in_use"].as_bool(), listed[0]["layers_of_model"].as_u64()), (Some(true), Some(30)));
+    let (code, verified) = run(&second, &["verify"]);
+    assert_eq!(code, Some(0), "{verified}");
+    assert!(verified.starts_with("own: sound"), "{verified}");
+    let (_, pruned) = run(&second, &["prune", "--yes"]);
+    assert!(pruned.contains("in use: own"), "{pruned}");
     stage.interrupt();
+    let here = second.layers().unwrap().join("model.gguf");
+    flip(&here, 5000);
+    let (code, verified) = run(&second, &["verify"]);
+    assert_eq!(code, Some(1), "{verified}");
+    assert!(verified.starts_with("own: wrong") && verified.contains("expected BLAKE3"), "{verified}");
+    let (_, pruned) = run(&second, &["prune", "--yes"]);
+    assert!(pruned.contains("removed own"), "{pruned}");
+    assert_eq!(second.layers(), None);
 
     // --- The tokens are those of one machine with the whole file.
     assert_eq!(tokens, Cluster::start(1, &["--threads=1"], &[]).complete(&PROMPT, 8).0);

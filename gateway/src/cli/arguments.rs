@@ -8,6 +8,7 @@ use schema::{ClusterName, StageName};
 use stages::device::DeviceChoice;
 
 use super::bench::BenchArguments;
+use super::cache::CacheArguments;
 use super::chat::ChatArguments;
 use super::drill::DrillArguments;
 use super::exit::EXIT_HELP;
@@ -302,6 +303,17 @@ with the same lengths at each load point.
   baton models --headers
   baton models --json")]
     Models(ModelsArguments),
+    /// List, check and remove the models on this machine
+    ///
+    /// The list has models of which only some layers are here, too: a machine that joined a cluster keeps its own. A
+    /// model is in use while a process of this machine computes with it or shares it. What other programs keep (the
+    /// hub's cache, LM Studio, Ollama) is listed, and never removed.
+    #[command(after_help = "Examples:
+  baton cache list
+  baton cache verify SmolLM2-135M-Instruct.Q4_1
+  baton cache prune --dry-run
+  baton cache prune --yes --json | jq .freed_bytes")]
+    Cache(CacheArguments),
     /// Measure the speed of this machine's kernels for every format of weights
     ///
     /// Takes half a second. A stage makes the same measurement by itself, with its own weights and only for their

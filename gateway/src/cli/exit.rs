@@ -202,6 +202,20 @@ pub enum CliError {
         /// The stage.
         stage: StageName,
     },
+    /// The name is that of no model here.
+    #[error("no model {name:?} is on this machine: expected {expected}", expected = expected_models(known))]
+    NotCached {
+        /// The name.
+        name: String,
+        /// The names of those that are.
+        known: Vec<String>,
+    },
+    /// Models are to be removed, and nobody can be asked.
+    #[error("{models} models would be removed, and standard input is no terminal: expected --yes, or --dry-run")]
+    Unconfirmed {
+        /// Their number.
+        models: usize,
+    },
     /// A model file is not available.
     #[error("cannot get the model")]
     Model(#[from] ModelError),
@@ -355,6 +369,7 @@ impl CliError {
             Self::Endpoint { .. } | Self::Trust { .. } => Exit::RequestFailed,
             Self::Drill(DrillError::Gateway { .. } | DrillError::Trust { .. }) => Exit::RequestFailed,
             Self::NoMessage | Self::LongMessage | Self::Service(ServiceError::Plan(_)) => Exit::Usage,
+            Self::NotCached { .. } | Self::Unconfirmed { .. } => Exit::Usage,
             Self::Bench(BenchError::Endpoint { .. } | BenchError::NoModel { .. }) => Exit::RequestFailed,
             Self::File(_) | Self::Settings(_) | Self::Log { .. } | Self::NoSpans { .. } | Self::NoStage { .. } => {
                 Exit::Usage
@@ -362,6 +377,11 @@ impl CliError {
             _ => Exit::Failed,
         }
     }
+}
+
+/// The names of the models that could have been named.
+fn expected_models(known: &[String]) -> String {
+    if known.is_empty() { "none, there is no model; `baton pull` fetches one".to_owned() } else { known.join(", ") }
 }
 
 /// The clusters that can be stopped.

@@ -5,6 +5,7 @@
 mod arguments;
 mod ask;
 mod bench;
+mod cache;
 mod chat;
 mod cluster;
 mod described;
@@ -213,6 +214,7 @@ fn perform(cli: Cli) -> Result<Exit, CliError> {
             let cache = crate::settings::cache(&global, &environment)?;
             run_once(model::list(&cache, &cluster, &compute, room, (&arguments).into()))
         }
+        Verb::Cache(arguments) => cache::run(arguments, &crate::settings::cache(&global, &environment)?),
         Verb::Probe(arguments) => {
             let threads = arguments.compute_options().or(file.compute);
             probe::run(&ComputeSettings::new(&threads, 1)?, arguments.json)

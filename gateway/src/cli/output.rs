@@ -46,6 +46,15 @@ pub(super) fn bytes(count: u64) -> String {
     HumanBytes(count).to_string()
 }
 
+/// The units of a time, with their seconds.
+pub(super) const TIME_UNITS: [(&str, u64); 4] = [("s", 1), ("m", 60), ("h", 3600), ("d", 24 * 3600)];
+
+/// A time in its largest unit.
+pub(super) fn time(seconds: u64) -> String {
+    let (unit, size) = TIME_UNITS.iter().rev().find(|(_, size)| seconds >= *size).unwrap_or(&TIME_UNITS[0]);
+    format!("{}{unit}", seconds / size)
+}
+
 /// A rate divided by 10^9, with one decimal.
 pub(super) fn billions(rate: u64) -> String {
     format!("{:.1}", rate as f64 / 1e9)

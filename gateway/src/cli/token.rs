@@ -10,13 +10,11 @@ use serde::Serialize;
 
 use super::arguments::ClientArguments;
 use super::exit::{CliError, Exit};
-use super::output;
+use super::output::{self, TIME_UNITS};
 use super::table::Table;
 use crate::settings::{ClusterSettings, Environment};
 use crate::share::{ClusterFolder, JoinToken, add, list, now_s, revoke, shared_address};
 
-/// Seconds in the units of a time.
-const UNITS: [(&str, u64); 4] = [("s", 1), ("m", 60), ("h", 3600), ("d", 24 * 3600)];
 /// Longest time that a token is made for, unless it is for ever.
 const TTL_MAX: Duration = Duration::from_secs(3650 * 24 * 3600);
 
@@ -59,7 +57,7 @@ fn ttl(text: &str) -> Result<Ttl, String> {
         return Ok(Ttl(None));
     }
     let expected = || "expected a number with s, m, h or d, such as 24h, of at most 10 years, or never".to_owned();
-    let found = UNITS.iter().find_map(|(unit, seconds)| Some((text.strip_suffix(unit)?, seconds)));
+    let found = TIME_UNITS.iter().find_map(|(unit, seconds)| Some((text.strip_suffix(unit)?, seconds)));
     let (number, seconds) = found.ok_or_else(expected)?;
     let seconds = number.parse::<u64>().ok().and_then(|number| number.checked_mul(*seconds)).ok_or_else(expected)?;
     let time = Duration::from_secs(seconds);
@@ -140,19 +138,13 @@ fn table(tokens: &[TokenDocument], now_s: u64) -> String {
         };
         let time = match token.expires_s {
             None => "never ends".to_owned(),
-            Some(end) if end > now_s => format!("{} left", words(end - now_s)),
-            Some(end) => format!("ended {} ago", words(now_s - end)),
+            Some(end) if end > now_s => format!("{} left", output::time(end - now_s)),
+            Some(end) => format!("ended {} ago", output::time(now_s - end)),
         };
-        let made = format!("{} ago", words(now_s.saturating_sub(token.created_s)));
+        let made = format!("{} ago", output::time(now_s.saturating_sub(token.created_s)));
         table.row([token.id.to_string(), state.to_owned(), made, time]);
     }
     table.render()
-}
-
-/// A time in its largest unit.
-fn words(seconds: u64) -> String {
-    let (unit, size) = UNITS.iter().rev().find(|(_, size)| seconds >= *size).unwrap_or(&UNITS[0]);
-    format!("{}{unit}", seconds / size)
 }
 
 #[cfg(test)]

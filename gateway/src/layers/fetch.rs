@@ -42,20 +42,20 @@ pub struct LayerFetch {
 // === impl LayerFetch ===
 
 impl LayerFetch {
-    /// Fetches the manifest and the headers of the model with `fingerprint`, as far as they are not here. Ends when
+    /// Fetches the manifest and the headers of the model `name` with `fingerprint`, as far as they are not here. Ends when
     /// `stop` is set. Blocking.
     ///
     /// # Errors
     /// [`LayersError`] names the source and the reason.
     pub fn open(
         mut client: LayerClient,
-        fingerprint: &Fingerprint,
+        (name, fingerprint): (&str, &Fingerprint),
         cache: &Cache,
         stop: Arc<AtomicBool>,
     ) -> Result<Self, LayersError> {
         let manifest = ask_manifest(&mut client, fingerprint, &stop)?;
-        let _lock = cache.lock(&lock_name(fingerprint), &mut Console::stoppable(stop.clone()))?;
-        let model = PartialModel::open(cache, &manifest)?;
+        let _lock = cache.lock(&lock_name(&PartialModel::name(fingerprint)), &mut Console::stoppable(stop.clone()))?;
+        let model = PartialModel::open(cache, &manifest, name)?;
         let (client, percent) = (Mutex::new(client), AtomicU8::new(NO_PERCENT));
         let fetch = Self { cache: cache.clone(), manifest, model, client, percent, stop };
         fetch.headers()?;
@@ -92,7 +92,7 @@ impl LayerFetch {
             return Ok(());
         }
         let mut console = Console::stoppable(self.stop.clone());
-        let _lock = self.cache.lock(&lock_name(self.manifest.fingerprint()), &mut console)?;
+        let _lock = self.cache.lock(&lock_name(&PartialModel::name(self.manifest.fingerprint())), &mut console)?;
         let map = self.model.map()?;
         let missing = missing(&map, needed);
         let total: u64 = needed.iter().flatten().map(length).sum();
@@ -336,8 +336,9 @@ fn at(start: u64, range: &Range<u64>) -> Range<usize> {
     (range.start - start) as usize..(range.end - start) as usize
 }
 
-fn lock_name(fingerprint: &Fingerprint) -> String {
-    format!("layers-{}", PartialModel::name(fingerprint))
+/// The name of the lock of a model whose folder has this name.
+pub(super) fn lock_name(folder: &str) -> String {
+    format!("layers-{folder}")
 }
 
 #[cfg(test)]

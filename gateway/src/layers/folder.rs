@@ -33,28 +33,33 @@ const MANIFEST: &str = "manifest.json";
 pub struct PartialModel {
     folder: PathBuf,
     root: String,
+    model_name: String,
     files: Vec<(PathBuf, File)>,
 }
 
 /// The map as it is kept.
 #[derive(Serialize, Deserialize)]
-struct Map {
+pub(super) struct Map {
     /// The digest of the manifest by which the bytes were checked.
-    root: String,
+    pub(super) root: String,
+    /// The name of the model in its cluster. Older versions note none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) name: Option<String>,
     /// The bytes that are there, of each file.
-    parts: Vec<ByteRanges>,
+    pub(super) parts: Vec<ByteRanges>,
 }
 
 // === impl PartialModel ===
 
 impl PartialModel {
-    /// The files of the model that `manifest` is about, made if they are missing. What lies there of another manifest
-    /// is removed. What lies there without a map is fetched again; where another process uses it, into the same file.
+    /// The files of the model `model_name` that `manifest` is about, made if they are missing. What lies there of
+    /// another manifest is removed. What lies there without a map is fetched again; where another process uses it, into
+    /// the same file.
     ///
     /// # Errors
-    /// [`LayersError::Cache`] if a file cannot be made, [`LayersError::InUse`] if another process uses bytes that may be
-    /// of another manifest.
-    pub fn open(cache: &Cache, manifest: &ChunkManifest) -> Result<Self, LayersError> {
+    /// [`LayersError::Cache`] if a file cannot be made, [`LayersError::InUse`] if another process uses bytes that may
+    /// be of another manifest.
+    pub fn open(cache: &Cache, manifest: &ChunkManifest, model_name: &str) -> Result<Self, LayersError> {
         let folder = Self::folder(cache, manifest.fingerprint());
         let root = manifest.root();
         fs::create_dir_all(&folder).map_err(|cause| io("make the folder", &folder, cause))?;
@@ -83,7 +88,7 @@ impl PartialModel {
             file_use::hold_file(&file);
             files.push((path, file));
         }
-        let model = Self { folder, root, files };
+        let model = Self { folder, root, model_name: model_name.to_owned(), files };
         if !has_manifest {
             model.replace(MANIFEST, manifest)?;
         }
@@ -140,7 +145,7 @@ impl PartialModel {
     }
 
     fn write_map(&self, parts: Vec<ByteRanges>) -> Result<(), LayersError> {
-        self.replace(MAP, &Map { root: self.root.clone(), parts })
+        self.replace(MAP, &Map { root: self.root.clone(), name: Some(self.model_name.clone()), parts })
     }
 
     /// Replaces a file of the folder by another one whole.
@@ -154,12 +159,12 @@ impl PartialModel {
 }
 
 /// The name of file `index` of `count`: a split model's files are found by theirs.
-fn file_name(index: usize, count: usize) -> String {
+pub(super) fn file_name(index: usize, count: usize) -> String {
     if count == 1 { "model.gguf".to_owned() } else { part_name("model", index as u32 + 1, count as u32) }
 }
 
 /// The map in a folder. `None` if there is none, or none that can be used.
-fn read_map(folder: &Path) -> Result<Option<Map>, LayersError> {
+pub(super) fn read_map(folder: &Path) -> Result<Option<Map>, LayersError> {
     let path = folder.join(MAP);
     let Some(text) = read(&path, MAP_BYTES_MAX).map_err(|cause| io("read", &path, cause))? else { return Ok(None) };
     let map = serde_json::from_slice(&text);
@@ -167,7 +172,7 @@ fn read_map(folder: &Path) -> Result<Option<Map>, LayersError> {
 }
 
 /// The manifest in a folder, if it is sound.
-fn read_manifest(folder: &Path) -> Option<ChunkManifest> {
+pub(super) fn read_manifest(folder: &Path) -> Option<ChunkManifest> {
     let text = read(&folder.join(MANIFEST), MANIFEST_BYTES_MAX).ok()??;
     serde_json::from_slice(&text).ok()
 }
@@ -200,25 +205,25 @@ mod tests {
     fn bytes_that_somebody_reads_are_never_cut() {
         let folder = tempfile::tempdir().unwrap();
         let cache = Cache::new(folder.path().to_owned(), Access::default());
-        let first = PartialModel::open(&cache, &manifest('a')).unwrap();
+        let first = PartialModel::open(&cache, &manifest('a'), "m").unwrap();
         first.write(0, 0, b"abcdefghi").unwrap();
         let mut map = first.map().unwrap();
         map[0].insert(0..9);
         first.save(map.clone()).unwrap();
-        assert_eq!(PartialModel::open(&cache, &manifest('a')).unwrap().map().unwrap(), map);
+        assert_eq!(PartialModel::open(&cache, &manifest('a'), "m").unwrap().map().unwrap(), map);
 
         // Without a map, the bytes stay where they are for those who read them.
         fs::write(first.folder.join(MAP), b"[").unwrap();
-        let second = PartialModel::open(&cache, &manifest('a')).unwrap();
+        let second = PartialModel::open(&cache, &manifest('a'), "m").unwrap();
         assert_eq!(second.map().unwrap(), [ByteRanges::default()]);
         assert_eq!(second.read(0, 0..9).unwrap(), b"abcdefghi");
-        let refused = PartialModel::open(&cache, &manifest('b')).unwrap_err();
+        let refused = PartialModel::open(&cache, &manifest('b'), "m").unwrap_err();
         assert!(matches!(refused, LayersError::InUse { .. }), "{refused}");
         assert_eq!(first.read(0, 0..9).unwrap(), b"abcdefghi");
 
         // With nobody there, another manifest's files are empty.
         drop((first, second));
-        let other = PartialModel::open(&cache, &manifest('b')).unwrap();
+        let other = PartialModel::open(&cache, &manifest('b'), "m").unwrap();
         assert_eq!((other.map().unwrap(), other.read(0, 0..9).unwrap()), (vec![ByteRanges::default()], vec![0; 9]));
     }
 }

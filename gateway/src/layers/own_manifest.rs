@@ -131,12 +131,12 @@ impl OwnManifest {
 }
 
 /// The place of the manifest of a model.
-fn kept_at(cache: &Cache, file: &ModelFile) -> PathBuf {
+pub(super) fn kept_at(cache: &Cache, file: &ModelFile) -> PathBuf {
     cache.manifests_folder().join(format!("{}.json", PartialModel::name(file.fingerprint())))
 }
 
 /// The manifest that was kept for `file` as it is now.
-fn kept(path: &Path, file: &ModelFile) -> Option<ChunkManifest> {
+pub(super) fn kept(path: &Path, file: &ModelFile) -> Option<ChunkManifest> {
     let mut text = Vec::new();
     File::open(path).ok()?.take(MANIFEST_BYTES_MAX).read_to_end(&mut text).ok()?;
     let kept = serde_json::from_slice::<Kept>(&text);

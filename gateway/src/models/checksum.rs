@@ -76,7 +76,12 @@ pub(super) fn recorded(path: &Path) -> Option<String> {
     let at = record_path(path);
     let recorded_at = fs::metadata(&at).ok()?.modified().ok()?;
     let changed = fs::metadata(path).ok()?.modified().ok()?;
-    let text = (recorded_at >= changed).then(|| fs::read_to_string(&at).ok()).flatten()?;
+    (recorded_at >= changed).then(|| written(path)).flatten()
+}
+
+/// The SHA-256 in the checksum record of `path`, whether or not the file was changed after it.
+pub(super) fn written(path: &Path) -> Option<String> {
+    let text = fs::read_to_string(record_path(path)).ok()?;
     let sha256 = text.split_whitespace().next()?;
     is_sha256(sha256).then(|| sha256.to_owned())
 }

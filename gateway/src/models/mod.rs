@@ -31,6 +31,7 @@ mod source;
 mod space;
 #[cfg(feature = "hub")]
 mod web_file;
+mod whole;
 
 use std::path::PathBuf;
 
@@ -47,6 +48,7 @@ pub use progress::{Console, Progress, Silent};
 #[cfg(feature = "hub")]
 pub use remote_header::RemoteHeader;
 pub use source::{HubFile, HubRepository, Source};
+pub use whole::WholeEntry;
 #[cfg(feature = "tls")]
 pub(crate) use {choice::part_name, space::check as check_space};
 

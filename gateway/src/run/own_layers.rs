@@ -47,8 +47,10 @@ impl OwnLayers {
             Ok(None) => return Ok(None),
             Err(error) => return Ok(whole(&error)),
         };
-        let (fingerprint, cache, flag) = (record.fingerprint.clone(), settings.cache.clone(), stop.flag());
-        let opening = tokio::task::spawn_blocking(move || LayerFetch::open(client, &fingerprint, &cache, flag));
+        let (model, cache, flag) = (record.clone(), settings.cache.clone(), stop.flag());
+        let opening = tokio::task::spawn_blocking(move || {
+            LayerFetch::open(client, (&model.name, &model.fingerprint), &cache, flag)
+        });
         let opened = tokio::select! {
             () = stop.requested() => return Ok(None),
             opened = opening => opened.map_err(|cause| RunError::Io { doing: "fetch layers", cause: cause.into() })?,
