@@ -113,6 +113,8 @@ fn records() -> Vec<(String, String)> {
         link_us: 180,
         leaving: false,
         standby: Vec::new(),
+        stored: None,
+        layers_endpoint: None,
         trouble: None,
         load: StageLoad::default(),
     };

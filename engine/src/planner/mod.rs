@@ -22,6 +22,7 @@ mod rates;
 mod remedies;
 mod room;
 mod standby;
+mod stored;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

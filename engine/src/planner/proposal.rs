@@ -7,6 +7,7 @@ use schema::record::{ModelRecord, PinStatus, Placement, Shard};
 
 use super::no_plan::refine;
 use super::pins::{self, PinStatusWrite};
+use super::stored::prefer_stored;
 use super::{Candidate, PlanError, improves, in_order, plan_with_links, room};
 use crate::view::ClusterView;
 
@@ -47,6 +48,7 @@ impl Proposal {
         let (candidates, pins) = pins::apply(view, model, stages, current);
         let stands = obeys(model, &candidates, current) && !pins::frees_layers(view, &pins);
         let shards = plan_with_links(model, &candidates).map(|wanted| {
+            let wanted = prefer_stored(view, model, &candidates, current, wanted);
             let moves = !stands || improves(model, &candidates, &wanted, current, speed_moves);
             if moves { wanted } else { current.to_vec() }
         });

@@ -93,6 +93,14 @@ pub struct StageRecord {
     /// replace a stage that is lost.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub standby: Vec<LayerRange>,
+    /// The layers whose weights were on its disk when it joined, if it has only a part of the model's files. `None` if
+    /// it has all of them, and in the records of older stages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stored: Option<Vec<LayerRange>>,
+    /// The address, as `host:port`, at which it serves to other machines the weights that it has fetched. `None` if it
+    /// does not, and in the records of older stages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layers_endpoint: Option<String>,
     /// The reason for which it cannot send answers to a gateway. `None` while it can.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
@@ -227,6 +235,8 @@ impl StageRecord {
             link_us: 0,
             leaving: false,
             standby: Vec::new(),
+            stored: None,
+            layers_endpoint: None,
             trouble: None,
             load: StageLoad::default(),
         }
@@ -267,6 +277,19 @@ mod tests {
         let record: StageRecord = serde_json::from_str(OLDER).unwrap();
         assert!(record.speed.is_empty());
         assert!(!serde_json::to_string(&record).unwrap().contains("speed"));
+    }
+
+    #[test]
+    fn an_older_record_does_not_say_what_is_stored_and_none_is_written() {
+        let record: StageRecord = serde_json::from_str(OLDER).unwrap();
+        assert_eq!((&record.stored, &record.layers_endpoint), (&None, &None));
+        let text = serde_json::to_string(&record).unwrap();
+        assert!(!text.contains("stored") && !text.contains("layers_endpoint"), "{text}");
+        let stored = Some(vec![LayerRange::new(3, 9).unwrap()]);
+        let record = StageRecord { stored, layers_endpoint: Some("mini-2:4100".to_owned()), ..record };
+        let text = serde_json::to_string(&record).unwrap();
+        assert!(text.contains(r#""stored":[[3,9]],"layers_endpoint":"mini-2:4100""#), "{text}");
+        assert_eq!(serde_json::from_str::<StageRecord>(&text).unwrap(), record);
     }
 
     #[test]

@@ -60,6 +60,8 @@ fn stage(host: &str, tokens_per_second: f64) -> StageRecord {
         link_us: 0,
         leaving: false,
         standby: Vec::new(),
+        stored: None,
+        layers_endpoint: None,
         trouble: None,
         load: StageLoad {
             memory,
