@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use engine::store::{EtcdAccess, EtcdTls};
-use gateway::layers::{ChunkManifest, LayerClient, LayerFetch, LayerService, LayersError};
+use gateway::layers::{ChunkManifest, FoundSources, LayerClient, LayerFetch, LayerService, LayersError};
 use gateway::models::{Access, Cache};
 use gateway::share::STORE_NAME;
 use serde_json::{Value, json};
@@ -147,12 +147,12 @@ pub(crate) fn layers_reply() -> Target {
         answer.extend(&input[1].bytes);
         answer.iter_mut().zip(&input[2].bytes).for_each(|(byte, mask)| *byte ^= mask);
         liar.answers(answer, input[3].bytes.clone());
-        let client = LayerClient::new(&access).unwrap().expect("there is an address");
+        let client = LayerClient::new(&access, FoundSources::default()).unwrap().expect("there is an address");
         let root: PathBuf = caches.path().join("cache");
         let _ = fs::remove_dir_all(&root);
         let cache = Cache::new(root, Access::default());
         // The order to stop is there already, so nothing is asked for after the manifest, and nothing twice.
-        match LayerFetch::open(client, &fingerprint, &cache, Arc::new(AtomicBool::new(true))) {
+        match LayerFetch::open(client, ("m", &fingerprint), &cache, Arc::new(AtomicBool::new(true))) {
             Ok(_) | Err(LayersError::Stopped) => Ok("a manifest".to_owned()),
             Err(LayersError::Cache(error)) => Ok(chain(&error).replace(caches.path().to_str().unwrap(), "")),
             Err(error) => Err(chain(&error).replace(liar.address(), "it")),

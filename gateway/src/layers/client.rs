@@ -1,10 +1,11 @@
-//! The side that fetches: asks the machines of a list, one at a time, for a manifest and for bytes.
+//! The side that fetches: asks the machines of a list, in turn, for a manifest and for bytes.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use engine::store::EtcdAccess;
 use schema::Fingerprint;
@@ -14,168 +15,180 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-use tokio_rustls::rustls::crypto::ring;
-use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use tokio_rustls::rustls::{ClientConfig, RootCertStore, version};
+use tokio_rustls::rustls::ClientConfig;
+use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::error::LayersError;
-use super::limits::{BODY_WAIT_MAX, CONNECT_WAIT_MAX, HEAD_WAIT_MAX, MANIFEST_BYTES_MAX, MANIFEST_WAIT_MAX};
+use super::found_sources::FoundSources;
+use super::limits::{
+    BODY_WAIT_MAX, CHUNK_BYTES, CONNECT_WAIT_MAX, HEAD_WAIT_MAX, MANIFEST_BYTES_MAX, MANIFEST_WAIT_MAX,
+};
 use super::manifest::ChunkManifest;
-use super::protocol::{LAYERS_PROTOCOL, LayerReply, LayerRequest, read_head, write_message};
+use super::protocol::{LayerReply, LayerRequest, read_head, write_message};
+use super::sources::{Source, Sources};
+use super::tls::MemberTls;
 
 /// The scheme of a store with TLS, before the address of a shared port.
 const SCHEME: &str = "https://";
 
-/// The machines that share a cluster, as sources of its model. Its calls block, outside the threads of a runtime.
+/// The machines of a cluster, as sources of its model. Its calls block, outside the threads of a runtime.
 pub struct LayerClient {
     /// Its own, because a fetch may outlive that of the process, which ends while a compute thread fetches. There until
     /// the client is dropped.
     runtime: Option<Runtime>,
-    config: Arc<ClientConfig>,
+    for_shared_ports: Arc<ClientConfig>,
+    for_members: Arc<ClientConfig>,
     name: ServerName<'static>,
-    addresses: Vec<String>,
-    /// The connection to the first of the addresses.
-    stream: Option<TlsStream<TcpStream>>,
+    sources: Sources,
+    found: FoundSources,
+    /// The connections, by address.
+    streams: BTreeMap<String, TlsStream<TcpStream>>,
 }
 
 // === impl LayerClient ===
 
 impl LayerClient {
-    /// A client of the shared ports at which `access` finds the store. `None` if there are none.
+    /// A client of the shared ports at which `access` finds the store, and of the members that are `found`. `None` if
+    /// there are no shared ports.
     ///
     /// # Errors
     /// [`LayersError::Certificates`] if those of this machine cannot be used, [`LayersError::Runtime`] if it has no
     /// resources for a connection.
-    pub fn new(access: &EtcdAccess) -> Result<Option<Self>, LayersError> {
-        let addresses: Vec<_> = access.endpoints.iter().filter_map(|endpoint| endpoint.strip_prefix(SCHEME)).collect();
-        let addresses: Vec<String> =
-            addresses.into_iter().map(|address| address.trim_end_matches('/').into()).collect();
-        let (tls, unusable) = (&access.tls, |what: &str| LayersError::Certificates(what.to_owned()));
-        let (Some(authority), Some((certificate, key)), Some(name)) = (&tls.authority, &tls.identity, &tls.server_name)
-        else {
-            return Ok(None);
-        };
+    pub fn new(access: &EtcdAccess, found: FoundSources) -> Result<Option<Self>, LayersError> {
+        let addresses = access.endpoints.iter().filter_map(|endpoint| endpoint.strip_prefix(SCHEME));
+        let addresses: Vec<String> = addresses.map(|address| address.trim_end_matches('/').into()).collect();
         if addresses.is_empty() {
             return Ok(None);
         }
-        let mut roots = RootCertStore::empty();
-        let authority = CertificateDer::from_pem_slice(authority.as_bytes());
-        let authority = authority.map_err(|_| unusable("the authority is no certificate in PEM form"))?;
-        roots.add(authority).map_err(|error| unusable(&error.to_string()))?;
-        let chain = CertificateDer::pem_slice_iter(certificate.as_bytes()).collect::<Result<Vec<_>, _>>();
-        let chain = chain.map_err(|_| unusable("its own is no certificate in PEM form"))?;
-        let key = PrivateKeyDer::from_pem_slice(key.as_bytes());
-        let key = key.map_err(|_| unusable("its own key is not one in PEM form"))?;
-        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
-        let config =
-            config.with_protocol_versions(&[&version::TLS13]).map(|config| config.with_root_certificates(roots));
-        let config = config.and_then(|config| config.with_client_auth_cert(chain, key));
-        let mut config = config.map_err(|error| unusable(&error.to_string()))?;
-        config.alpn_protocols = vec![LAYERS_PROTOCOL.to_vec()];
-        let name = ServerName::try_from(name.clone()).map_err(|error| unusable(&error.to_string()))?;
+        let Some(tls) = MemberTls::new(access)? else { return Ok(None) };
         let runtime = Some(Builder::new_current_thread().enable_all().build().map_err(LayersError::Runtime)?);
-        Ok(Some(Self { runtime, config: Arc::new(config), name, addresses, stream: None }))
+        Ok(Some(Self {
+            runtime,
+            for_shared_ports: tls.for_shared_ports()?,
+            for_members: tls.for_members()?,
+            name: tls.name,
+            sources: Sources::shared(addresses),
+            found,
+            streams: BTreeMap::new(),
+        }))
     }
 
-    /// The machine that is asked, while there is one.
-    pub(super) fn source(&self) -> Option<&str> {
-        self.addresses.first().map(String::as_str)
+    /// The machine to ask next, of those for which `may_be` is true.
+    pub(super) fn next(&mut self, may_be: impl Fn(&Source) -> bool) -> Option<Source> {
+        self.sources.set_members(&self.found.look());
+        self.sources.next(Instant::now(), may_be)
     }
 
-    /// Asks the machine that was asked last for nothing more.
-    pub(super) fn leave_out(&mut self) {
-        self.stream = None;
-        if !self.addresses.is_empty() {
-            self.addresses.remove(0);
-        }
+    /// Asks the machine at `address` for nothing for a while.
+    pub(super) fn leave_out(&mut self, address: &str, reason: &str) {
+        self.streams.remove(address);
+        self.sources.leave_out(address, Instant::now(), reason);
+    }
+
+    /// The reasons for which machines are left out.
+    pub(super) fn reasons(&self) -> String {
+        self.sources.reasons()
     }
 
     /// The manifest of the model with `fingerprint`.
     ///
     /// # Errors
-    /// [`LayersError`] if the machine does not answer or refuses; then the next one is asked next.
-    pub(super) fn manifest(&mut self, fingerprint: &Fingerprint) -> Result<ChunkManifest, LayersError> {
+    /// [`LayersError`] if the machine does not answer or refuses.
+    pub(super) fn manifest(
+        &mut self,
+        source: &Source,
+        fingerprint: &Fingerprint,
+    ) -> Result<ChunkManifest, LayersError> {
         let request = LayerRequest::Manifest { fingerprint: fingerprint.clone(), polls: true };
-        let body = self.ask(&request, MANIFEST_WAIT_MAX, |bytes| bytes <= MANIFEST_BYTES_MAX)?;
-        let manifest = serde_json::from_slice::<ChunkManifest>(&body).map_err(|error| self.broken(error.into()))?;
-        if manifest.fingerprint() != fingerprint {
-            return Err(self.broken(invalid("a manifest of another model")));
+        let body = self.ask(source, &request, MANIFEST_WAIT_MAX, |bytes| bytes <= MANIFEST_BYTES_MAX)?;
+        let manifest = serde_json::from_slice::<ChunkManifest>(&body).map_err(io::Error::from);
+        let is_right = |manifest: &ChunkManifest| manifest.fingerprint() == fingerprint;
+        match manifest {
+            Ok(manifest) if is_right(&manifest) => Ok(manifest),
+            Ok(_) => Err(malformed(source, invalid("a manifest of another model"))),
+            Err(cause) => Err(malformed(source, cause)),
         }
-        Ok(manifest)
     }
 
-    /// Bytes of a file of the model that the manifest was asked for.
+    /// Bytes of a file of the model with `fingerprint`: all of `range`, which begins with a chunk, or the first whole
+    /// chunks of it, if the machine has no more.
     ///
     /// # Errors
     /// As [`Self::manifest`].
-    pub(super) fn bytes(&mut self, part: usize, range: Range<u64>) -> Result<Vec<u8>, LayersError> {
+    pub(super) fn bytes(
+        &mut self,
+        source: &Source,
+        fingerprint: &Fingerprint,
+        part: usize,
+        range: Range<u64>,
+    ) -> Result<Vec<u8>, LayersError> {
         let bytes = range.end - range.start;
-        self.ask(&LayerRequest::Bytes { part, start: range.start, bytes }, HEAD_WAIT_MAX, |found| found == bytes)
+        let may_be = |found: u64| found == bytes || (1..bytes).contains(&found) && found.is_multiple_of(CHUNK_BYTES);
+        let request = LayerRequest::Bytes { part, start: range.start, bytes, fingerprint: Some(fingerprint.clone()) };
+        self.ask(source, &request, HEAD_WAIT_MAX, may_be)
     }
 
     /// Sends a request and returns the bytes of the answer, of which `may_be` accepts the number.
     fn ask(
         &mut self,
+        source: &Source,
         request: &LayerRequest,
         head_wait: Duration,
         may_be: impl Fn(u64) -> bool,
     ) -> Result<Vec<u8>, LayersError> {
-        let Some(address) = self.source().map(str::to_owned) else {
-            return Err(LayersError::NoSource("every one was left out".to_owned()));
-        };
         let Some(runtime) = self.runtime.take() else { unreachable!("it is put back below") };
-        let asked = runtime.block_on(self.converse(&address, request, head_wait, may_be));
-        self.runtime = Some(runtime);
-        if asked.is_err() {
-            self.stream = None;
-            self.addresses.rotate_left(1);
+        let was_open = self.streams.contains_key(&source.address);
+        let mut asked = runtime.block_on(self.converse(source, request, head_wait, &may_be));
+        // The other side closes connections that are not used for a while.
+        if was_open && matches!(asked, Err(LayersError::Broken { .. })) {
+            asked = runtime.block_on(self.converse(source, request, head_wait, &may_be));
         }
+        self.runtime = Some(runtime);
         asked
     }
 
     async fn converse(
         &mut self,
-        address: &str,
+        source: &Source,
         request: &LayerRequest,
         head_wait: Duration,
-        may_be: impl Fn(u64) -> bool,
+        may_be: &impl Fn(u64) -> bool,
     ) -> Result<Vec<u8>, LayersError> {
-        let broken = |cause| LayersError::Broken { address: address.to_owned(), cause };
-        let mut stream = match self.stream.take() {
+        let broken = |cause| LayersError::Broken { address: source.address.clone(), cause };
+        let mut stream = match self.streams.remove(&source.address) {
             Some(stream) => stream,
-            None => self.connect(address).await?,
+            None => self.connect(source).await?,
         };
         bounded(CONNECT_WAIT_MAX, write_message(&mut stream, request, &[])).await.map_err(broken)?;
-        let reply = bounded(head_wait, read_head::<LayerReply>(&mut stream)).await.map_err(broken)?;
+        let reply = bounded(head_wait, read_head::<LayerReply>(&mut stream)).await.map_err(|cause| {
+            if cause.kind() == io::ErrorKind::InvalidData { malformed(source, cause) } else { broken(cause) }
+        })?;
         let length = match reply {
             Some(LayerReply::Body(length)) if may_be(length) => length,
-            Some(LayerReply::Body(length)) => return Err(broken(invalid(&format!("an answer of {length} bytes")))),
+            Some(LayerReply::Body(length)) => {
+                return Err(malformed(source, invalid(&format!("an answer of {length} bytes"))));
+            }
             Some(LayerReply::Refused(reason)) => {
-                return Err(LayersError::Refused { address: address.to_owned(), reason });
+                self.streams.insert(source.address.clone(), stream);
+                return Err(LayersError::Refused { address: source.address.clone(), reason });
             }
             None => return Err(broken(io::ErrorKind::UnexpectedEof.into())),
         };
         let mut body = vec![0; length as usize];
         bounded(BODY_WAIT_MAX, async { stream.read_exact(&mut body).await.map(drop) }).await.map_err(broken)?;
-        self.stream = Some(stream);
+        self.streams.insert(source.address.clone(), stream);
         Ok(body)
     }
 
-    async fn connect(&self, address: &str) -> Result<TlsStream<TcpStream>, LayersError> {
+    async fn connect(&self, source: &Source) -> Result<TlsStream<TcpStream>, LayersError> {
+        let config = if source.is_shared { &self.for_shared_ports } else { &self.for_members };
         let connecting = async {
-            let tcp = TcpStream::connect(address).await?;
+            let tcp = TcpStream::connect(&source.address).await?;
             tcp.set_nodelay(true)?;
-            TlsConnector::from(self.config.clone()).connect(self.name.clone(), tcp).await
+            TlsConnector::from(config.clone()).connect(self.name.clone(), tcp).await
         };
         let connected = bounded(CONNECT_WAIT_MAX, connecting).await;
-        connected.map_err(|cause| LayersError::Connect { address: address.to_owned(), cause })
-    }
-
-    /// An answer of the machine that was asked last, which is not one.
-    fn broken(&mut self, cause: io::Error) -> LayersError {
-        self.stream = None;
-        LayersError::Broken { address: self.source().unwrap_or_default().to_owned(), cause }
+        connected.map_err(|cause| LayersError::Connect { address: source.address.clone(), cause })
     }
 }
 
@@ -186,6 +199,10 @@ impl Drop for LayerClient {
             runtime.shutdown_background();
         }
     }
+}
+
+fn malformed(source: &Source, cause: io::Error) -> LayersError {
+    LayersError::Malformed { address: source.address.clone(), cause }
 }
 
 fn invalid(found: &str) -> io::Error {

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::limits::LEFT_OUT_TIME;
 use super::protocol::LayerRefusal;
 use crate::models::ModelError;
 
@@ -10,7 +11,7 @@ use crate::models::ModelError;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{source_name} sent a wrong chunk {chunk} of file {part}: expected BLAKE3 {expected}, found {found}; it is asked \
-     for nothing more"
+     for nothing for {left_out_s} s", left_out_s = LEFT_OUT_TIME.as_secs()
 )]
 pub struct WrongChunk {
     /// The sender.
@@ -46,6 +47,15 @@ pub enum LayersError {
         #[source]
         cause: io::Error,
     },
+    /// A source answers something that no baton does.
+    #[error("{address} answered something else than was asked for")]
+    Malformed {
+        /// The source.
+        address: String,
+        /// The thing that was found.
+        #[source]
+        cause: io::Error,
+    },
     /// A source refuses.
     #[error("{address} does not serve its layers: {reason}")]
     Refused {
@@ -57,14 +67,17 @@ pub enum LayersError {
     /// Certificates of this machine cannot be used.
     #[error("cannot use this machine's certificates: {0}")]
     Certificates(String),
+    /// The port for layers was not opened.
+    #[error("cannot open a port for layers")]
+    Port(#[source] io::Error),
     /// The system has no resources for a connection.
     #[error("cannot prepare to fetch")]
     Runtime(#[source] io::Error),
     /// A source sent other bytes.
     #[error(transparent)]
     Wrong(#[from] WrongChunk),
-    /// Every source was left out.
-    #[error("no source is left to fetch from: {0}")]
+    /// Every source is left out for a while, for these reasons.
+    #[error("no source is left to fetch from for now: {0}")]
     NoSource(String),
     /// The files begin with no header.
     #[error("file {part} of the model has no usable header")]
@@ -104,6 +117,11 @@ pub enum LayersError {
 // === impl LayersError ===
 
 impl LayersError {
+    /// True if the source has other parts of the model only.
+    pub(super) fn is_missing(&self) -> bool {
+        matches!(self, Self::Refused { reason: LayerRefusal::Missing, .. })
+    }
+
     /// True if the same source may answer later.
     pub(super) fn may_pass(&self) -> bool {
         matches!(

@@ -1,6 +1,7 @@
 //! The fetch of a model's header and of layers: decides what is missing, asks for it, checks each chunk, and keeps the
 //! bytes that are wanted.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
@@ -16,6 +17,7 @@ use super::byte_ranges::ByteRanges;
 use super::client::LayerClient;
 use super::error::{LayersError, WrongChunk};
 use super::folder::PartialModel;
+use super::inventory::layers_here;
 use super::limits::{CHUNK_BYTES, CHUNKS_AT_ONCE, MANIFEST_WAIT_MAX, OPEN_TRIES, RETRY_PAUSE, SAVE_BYTES, STALL_MAX};
 use super::manifest::ChunkManifest;
 use super::protocol::LayerRefusal;
@@ -42,8 +44,8 @@ pub struct LayerFetch {
 // === impl LayerFetch ===
 
 impl LayerFetch {
-    /// Fetches the manifest and the headers of the model `name` with `fingerprint`, as far as they are not here. Ends when
-    /// `stop` is set. Blocking.
+    /// Fetches the manifest and the headers of the model `name` with `fingerprint`, as far as they are not here. Ends
+    /// when `stop` is set. Blocking.
     ///
     /// # Errors
     /// [`LayersError`] names the source and the reason.
@@ -115,6 +117,41 @@ impl LayerFetch {
     /// The share of the layers that are being fetched which is here, in percent.
     pub fn percent(&self) -> Option<u8> {
         Some(self.percent.load(Ordering::Relaxed)).filter(|percent| *percent != NO_PERCENT)
+    }
+
+    /// The model.
+    pub(super) fn fingerprint(&self) -> &Fingerprint {
+        self.manifest.fingerprint()
+    }
+
+    /// The first whole chunks of these bytes, which begin with one, as far as they are here.
+    ///
+    /// # Errors
+    /// [`LayerRefusal`] for whoever asked.
+    pub(super) fn read_stored(&self, part: usize, start: u64, bytes: u64) -> Result<Vec<u8>, LayerRefusal> {
+        let file_bytes = self.manifest.part_bytes().nth(part).ok_or(LayerRefusal::Range)?;
+        let end = start.checked_add(bytes).filter(|end| *end <= file_bytes).ok_or(LayerRefusal::Range)?;
+        let is_asked_whole = end == file_bytes || end.is_multiple_of(CHUNK_BYTES);
+        if !start.is_multiple_of(CHUNK_BYTES) || !is_asked_whole || !(1..=CHUNKS_AT_ONCE * CHUNK_BYTES).contains(&bytes)
+        {
+            return Err(LayerRefusal::Range);
+        }
+        let failed = |error: LayersError| LayerRefusal::Read(chain(&error));
+        let map = self.model.map().map_err(failed)?;
+        let here = map.get(part).ok_or(LayerRefusal::Range)?.missing(&(start..end));
+        let end = here.first().map_or(end, |missing| missing.start / CHUNK_BYTES * CHUNK_BYTES);
+        if end <= start {
+            return Err(LayerRefusal::Missing);
+        }
+        self.model.read(part, start..end).map_err(failed)
+    }
+
+    /// The layers that are here whole, as runs.
+    ///
+    /// # Errors
+    /// [`LayersError::Cache`] if the map cannot be read.
+    pub(super) fn stored(&self, file: &ModelFile) -> Result<Vec<LayerRange>, LayersError> {
+        Ok(layers_here(file, &self.model.map()?).0)
     }
 
     /// Fetches `missing`, and adds it to `map`.
@@ -199,34 +236,63 @@ impl LayerFetch {
         }
     }
 
-    /// Chunks that follow each other, checked. Asks until they come, or nothing has come for too long.
+    /// Chunks that follow each other, checked, from as many machines as it takes.
     fn chunks(&self, part: usize, chunks: &Range<u64>) -> Result<Vec<u8>, LayersError> {
         let mut client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut bytes = Vec::new();
+        loop {
+            let next = chunks.start + bytes.len() as u64 / CHUNK_BYTES;
+            bytes.extend(self.first_chunks(&mut client, part, &(next..chunks.end))?);
+            // Only the last chunk of a file may be short, and nothing comes after it.
+            if chunks.start + (bytes.len() as u64).div_ceil(CHUNK_BYTES) >= chunks.end {
+                return Ok(bytes);
+            }
+        }
+    }
+
+    /// The first of these chunks, at least one, checked. Asks one machine after the other until it comes, or nothing
+    /// has come for too long, or none is left that could have it.
+    fn first_chunks(&self, client: &mut LayerClient, part: usize, chunks: &Range<u64>) -> Result<Vec<u8>, LayersError> {
         let range = chunks.start * CHUNK_BYTES..self.manifest.chunk(part, chunks.end - 1).end;
         let (started, mut warned) = (Instant::now(), false);
         loop {
-            if self.stop.load(Ordering::Relaxed) {
-                return Err(LayersError::Stopped);
+            let (mut asked, mut failed, mut may_come) = (BTreeSet::new(), None, false);
+            while let Some(source) = client.next(|source| !asked.contains(&source.address)) {
+                if self.stop.load(Ordering::Relaxed) {
+                    return Err(LayersError::Stopped);
+                }
+                let answer = client.bytes(&source, self.manifest.fingerprint(), part, range.clone());
+                let checked = answer.and_then(|bytes| match self.check(part, chunks, &bytes, &source.address) {
+                    Ok(()) => Ok(bytes),
+                    Err(wrong) => Err(wrong.into()),
+                });
+                let error = match checked {
+                    Ok(bytes) => return Ok(bytes),
+                    Err(error) => error,
+                };
+                // The machine that shares has everything, and comes back. One of many others need not be waited for.
+                if error.may_pass() && source.is_shared {
+                    may_come = true;
+                } else if !error.is_missing() {
+                    warn!(error = %chain(&error), "a source of layers is left out for a while");
+                    client.leave_out(&source.address, &chain(&error));
+                }
+                // A wrong chunk says more than one that is not there.
+                if failed.is_none() || !error.is_missing() {
+                    failed = Some(error);
+                }
+                asked.insert(source.address);
             }
-            let source = client.source().unwrap_or_default().to_owned();
-            let error = match client.bytes(part, range.clone()) {
-                Ok(bytes) => match self.check(part, chunks, &bytes, &source) {
-                    Ok(()) => return Ok(bytes),
-                    Err(wrong) => {
-                        warn!("{wrong}");
-                        client.leave_out();
-                        if client.source().is_some() {
-                            continue;
-                        }
-                        return Err(wrong.into());
-                    }
-                },
-                Err(error) if error.may_pass() => error,
-                Err(error) => return Err(error),
-            };
+            let error = failed.unwrap_or_else(|| LayersError::NoSource(client.reasons()));
+            if !may_come {
+                return Err(error);
+            }
             if started.elapsed() > STALL_MAX {
                 let waited_s = started.elapsed().as_secs();
                 return Err(LayersError::Stalled { waited_s, cause: Box::new(error) });
+            }
+            if self.stop.load(Ordering::Relaxed) {
+                return Err(LayersError::Stopped);
             }
             if !std::mem::replace(&mut warned, true) {
                 warn!(error = %chain(&error), "the fetch of layers waits");
@@ -249,32 +315,41 @@ impl LayerFetch {
     }
 }
 
-/// Asks for the manifest until it comes, or nobody is likely to give it.
+/// Asks the machines with shared ports for the manifest until one gives it, or none is likely to.
 fn ask_manifest(
     client: &mut LayerClient,
     fingerprint: &Fingerprint,
     stop: &Arc<AtomicBool>,
 ) -> Result<ChunkManifest, LayersError> {
-    let (mut tries, mut said, started) = (1, None, Instant::now());
+    let (mut tries, mut said, started) = (0, None, Instant::now());
     loop {
-        let error = match client.manifest(fingerprint) {
-            Err(error) if error.may_pass() && !stop.load(Ordering::Relaxed) => error,
-            manifest => return manifest,
-        };
-        match &error {
-            LayersError::Refused { reason: LayerRefusal::Hashing { percent }, address }
-                if started.elapsed() < MANIFEST_WAIT_MAX =>
-            {
-                let step = percent / HASHING_STEP_PERCENT;
-                if said.replace(step) != Some(step) {
+        let (mut asked, mut failed, mut is_hashing) = (BTreeSet::new(), None, false);
+        while let Some(source) = client.next(|source| source.is_shared && !asked.contains(&source.address)) {
+            let error = match client.manifest(&source, fingerprint) {
+                Ok(manifest) => return Ok(manifest),
+                Err(error) => error,
+            };
+            if let LayersError::Refused { reason: LayerRefusal::Hashing { percent }, address } = &error {
+                is_hashing = true;
+                let step = (address.clone(), percent / HASHING_STEP_PERCENT);
+                if said.as_ref() != Some(&step) {
                     Console::stoppable(stop.clone()).message(&format!("{address} is hashing its file, {percent} %"));
+                    said = Some(step);
                 }
+            } else if !error.may_pass() {
+                client.leave_out(&source.address, &chain(&error));
             }
-            _ if tries < OPEN_TRIES => {
-                warn!(error = %chain(&error), "asking again for the model's manifest");
-                tries += 1;
-            }
-            _ => return Err(error),
+            asked.insert(source.address);
+            failed = Some(error);
+        }
+        tries += u32::from(!is_hashing);
+        let error = failed.unwrap_or_else(|| LayersError::NoSource(client.reasons()));
+        let waits = if is_hashing { started.elapsed() < MANIFEST_WAIT_MAX } else { tries < OPEN_TRIES };
+        if !error.may_pass() || !waits || stop.load(Ordering::Relaxed) {
+            return Err(error);
+        }
+        if !is_hashing {
+            warn!(error = %chain(&error), "asking again for the model's manifest");
         }
         std::thread::sleep(RETRY_PAUSE);
     }

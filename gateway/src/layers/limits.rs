@@ -35,6 +35,16 @@ pub(super) const IDLE_MAX: Duration = Duration::from_secs(60);
 /// Pause before a source that failed is asked again, and the longest time without a byte after which a fetch fails.
 pub(super) const RETRY_PAUSE: Duration = Duration::from_millis(500);
 pub(super) const STALL_MAX: Duration = Duration::from_secs(600);
+/// Machines that may be asked for layers: as many as share a large model.
+pub(super) const SOURCES_MAX: usize = 64;
+/// Time for which a machine is left out that sent wrong bytes, or refused for a reason that does not pass by itself:
+/// its file may be mended meanwhile.
+pub(super) const LEFT_OUT_TIME: Duration = Duration::from_secs(60);
+/// Connections at a time to the port for layers that have not shown a member's certificate.
+pub(super) const STRANGERS_MAX: usize = 16;
+/// Runs of layers that a stage's record names at most as those on its disk. A disk with more has moved a lot; it says
+/// the first ones.
+pub(super) const STORED_RUNS_MAX: usize = 64;
 /// Tries of a machine that starts, before it looks for the model elsewhere.
 pub(super) const OPEN_TRIES: u32 = 3;
 

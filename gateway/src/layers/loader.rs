@@ -11,6 +11,7 @@ use tracing::warn;
 
 use super::error::LayersError;
 use super::fetch::LayerFetch;
+use super::limits::STORED_RUNS_MAX;
 use crate::error_chain::chain;
 
 /// A loader of a model of which only parts are on this machine.
@@ -18,14 +19,16 @@ pub struct FetchingLoader {
     inner: Arc<dyn Loader>,
     file: ModelFile,
     fetch: Arc<LayerFetch>,
+    /// The address at which others get what was fetched.
+    endpoint: Option<String>,
 }
 
 // === impl FetchingLoader ===
 
 impl FetchingLoader {
-    /// Loads by `inner` from `file`, once `fetch` has brought the layers.
-    pub fn new(inner: Arc<dyn Loader>, file: ModelFile, fetch: Arc<LayerFetch>) -> Self {
-        Self { inner, file, fetch }
+    /// Loads by `inner` from `file`, once `fetch` has brought the layers, which others get at `endpoint`.
+    pub fn new(inner: Arc<dyn Loader>, file: ModelFile, fetch: Arc<LayerFetch>, endpoint: Option<String>) -> Self {
+        Self { inner, file, fetch, endpoint }
     }
 
     /// The bytes of `layers`. None for layers that the model does not have, which `inner` refuses with the reason.
@@ -63,7 +66,13 @@ impl Loader for FetchingLoader {
     }
 
     fn describe(&self) -> StageRecord {
-        self.inner.describe()
+        let stored = self.fetch.stored(&self.file).map(|mut layers| {
+            layers.truncate(STORED_RUNS_MAX);
+            layers
+        });
+        // Whoever cannot read the map has to fetch all of it.
+        let stored = Some(stored.unwrap_or_default());
+        StageRecord { stored, layers_endpoint: self.endpoint.clone(), ..self.inner.describe() }
     }
 
     fn memory(&self) -> MemoryUse {

@@ -22,7 +22,8 @@ pub(super) enum LayerRequest {
         #[serde(default)]
         polls: bool,
     },
-    /// Bytes of one of its files, at most as many as are asked for at once.
+    /// Bytes of one of its files, at most as many as are asked for at once. A machine that has only parts of the model
+    /// answers with the first whole chunks of them.
     Bytes {
         /// The file's number.
         part: usize,
@@ -30,6 +31,9 @@ pub(super) enum LayerRequest {
         start: u64,
         /// The number of bytes.
         bytes: u64,
+        /// The model. Older machines do not say, and mean the one that they asked the manifest of.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        fingerprint: Option<Fingerprint>,
     },
 }
 
@@ -68,6 +72,9 @@ pub enum LayerRefusal {
     /// Its model has a form that is not served in parts.
     #[error("its model is no GGUF file: only those are fetched in parts")]
     Form,
+    /// It has parts of the model, and these bytes are not among them.
+    #[error("it has other parts of the model only")]
+    Missing,
     /// It has no such bytes.
     #[error("its model has no such bytes")]
     Range,

@@ -1,4 +1,5 @@
-//! The side that serves: gives members of the cluster the manifest and the bytes of this machine's model, a bounded
+//! The side that serves: gives members of the cluster the manifest and the bytes of this machine's model, or those of
+//! its parts that are here, a bounded
 //! number of them at a time and at a bounded rate.
 
 use std::io;
@@ -7,12 +8,14 @@ use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
+use schema::Fingerprint;
 use stages::weights::ModelFile;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info};
 
+use super::fetch::LayerFetch;
 use super::limits::{
     BODY_WAIT_MAX, CHUNK_BYTES, CHUNKS_AT_ONCE, FETCHES_MAX, IDLE_MAX, SERVED_BYTES_PER_SECOND,
     SERVED_BYTES_PER_SECOND_BUSY,
@@ -24,10 +27,17 @@ use crate::models::Cache;
 
 /// This machine's model as a source for others, once it is known.
 pub struct LayerService {
-    model: OnceLock<(ModelFile, Arc<OwnManifest>)>,
+    model: OnceLock<Model>,
     is_busy: OnceLock<Box<dyn Fn() -> bool + Send + Sync>>,
     pace: Mutex<Pace>,
     places: Semaphore,
+}
+
+/// The model.
+enum Model {
+    Whole(ModelFile, Arc<OwnManifest>),
+    /// One of which parts are here.
+    Partial(Arc<LayerFetch>),
 }
 
 /// The bytes of an answer.
@@ -53,7 +63,12 @@ impl LayerService {
     /// Serves the model of `file` from now on, with a manifest that is kept in `cache`.
     pub fn offer(&self, file: ModelFile, cache: &Cache) {
         let manifest = Arc::new(OwnManifest::new(file.clone(), cache));
-        let _ = self.model.set((file, manifest));
+        let _ = self.model.set(Model::Whole(file, manifest));
+    }
+
+    /// Serves from now on what `fetch` has brought, or will.
+    pub fn offer_parts(&self, fetch: Arc<LayerFetch>) {
+        let _ = self.model.set(Model::Partial(fetch));
     }
 
     /// Serves at a low rate while `is_busy` returns true.
@@ -87,28 +102,55 @@ impl LayerService {
     }
 
     async fn answer(&self, request: LayerRequest, peer: SocketAddr) -> Result<Body, LayerRefusal> {
-        let (file, manifest) = self.model.get().ok_or(LayerRefusal::NotYet)?;
+        match self.model.get().ok_or(LayerRefusal::NotYet)? {
+            Model::Whole(file, manifest) => self.answer_from_file(request, file, manifest, peer).await,
+            Model::Partial(fetch) => self.answer_from_parts(request, fetch).await,
+        }
+    }
+
+    async fn answer_from_file(
+        &self,
+        request: LayerRequest,
+        file: &ModelFile,
+        manifest: &Arc<OwnManifest>,
+        peer: SocketAddr,
+    ) -> Result<Body, LayerRefusal> {
         if file.folder().is_some() {
             return Err(LayerRefusal::Form);
         }
+        check_model(&request, file.fingerprint())?;
         match request {
-            LayerRequest::Manifest { fingerprint, .. } if fingerprint != *file.fingerprint() => {
-                Err(LayerRefusal::OtherModel { found: file.fingerprint().clone() })
-            }
             LayerRequest::Manifest { polls, .. } => {
                 let manifest = manifest.get(polls).await?;
                 info!(%peer, model = file.name(), "a machine fetches layers");
                 Ok(Body::Manifest(manifest))
             }
-            LayerRequest::Bytes { part, start, bytes } => {
+            LayerRequest::Bytes { part, start, bytes, .. } => {
                 // First, because what is paced is time that all others wait, too.
                 check_range(file, part, start, bytes)?;
-                let wait =
-                    self.pace.lock().unwrap_or_else(PoisonError::into_inner).take(bytes, self.rate(), Instant::now());
-                sleep(wait).await;
+                self.wait(bytes).await;
                 self.read(file, part, start, bytes).await.map(Body::Bytes)
             }
         }
+    }
+
+    /// Of the manifest, a member might send a wrong one: the machine that carries the store gives it.
+    #[expect(clippy::disallowed_methods, reason = "reads a file; no forward pass")]
+    async fn answer_from_parts(&self, request: LayerRequest, fetch: &Arc<LayerFetch>) -> Result<Body, LayerRefusal> {
+        check_model(&request, fetch.fingerprint())?;
+        let LayerRequest::Bytes { part, start, bytes, .. } = request else { return Err(LayerRefusal::Missing) };
+        let fetch = fetch.clone();
+        let reading = tokio::task::spawn_blocking(move || fetch.read_stored(part, start, bytes));
+        let read = reading.await.unwrap_or_else(|error| Err(LayerRefusal::Read(error.to_string())))?;
+        self.wait(read.len() as u64).await;
+        Ok(Body::Bytes(read))
+    }
+
+    /// Waits until so many bytes may be sent.
+    async fn wait(&self, bytes: u64) {
+        let pace = self.pace.lock();
+        let wait = pace.unwrap_or_else(PoisonError::into_inner).take(bytes, self.rate(), Instant::now());
+        sleep(wait).await;
     }
 
     /// Bytes a second that may be served now.
@@ -132,6 +174,18 @@ impl LayerService {
         });
         reading.await.unwrap_or_else(|error| Err(LayerRefusal::Read(error.to_string())))
     }
+}
+
+/// Checks that the request is about the model with `fingerprint`.
+fn check_model(request: &LayerRequest, fingerprint: &Fingerprint) -> Result<(), LayerRefusal> {
+    let asked = match request {
+        LayerRequest::Manifest { fingerprint, .. } => Some(fingerprint),
+        LayerRequest::Bytes { fingerprint, .. } => fingerprint.as_ref(),
+    };
+    if asked.is_none_or(|asked| asked == fingerprint) {
+        return Ok(());
+    }
+    Err(LayerRefusal::OtherModel { found: fingerprint.clone() })
 }
 
 /// Checks that file `part` has the bytes, and that they are no more than may be asked for at once.

@@ -30,7 +30,7 @@ impl OwnLayers {
         Ok(None)
     }
 
-    pub(super) fn loader(self, _: Arc<dyn Loader>) -> Arc<dyn Loader> {
+    pub(super) fn loader(&self, _: Arc<dyn Loader>) -> Arc<dyn Loader> {
         match self.never {}
     }
 }

@@ -2,24 +2,34 @@
 //! the cluster.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use engine::link::ClusterKey;
+use engine::membership::read_view;
 use engine::runner::Loader;
 use engine::store::SharedStore;
 use schema::Keyspace;
-use tracing::warn;
+use tokio::task::JoinSet;
+use tracing::{debug, warn};
 
 use super::RunError;
 use super::model::{Served, cluster_model};
 use super::stop::Stop;
 use crate::error_chain::chain;
-use crate::layers::{FetchingLoader, LayerClient, LayerFetch, LayersError};
+use crate::layers::{FetchingLoader, FoundSources, LayerClient, LayerFetch, LayerPort, LayerService, LayersError};
 use crate::models;
 use crate::settings::StageSettings;
+
+/// Shortest time between two looks at the store for other sources of layers, while layers are fetched.
+const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// A model whose layers are fetched as they are needed.
 pub(super) struct OwnLayers {
     pub(super) served: Served,
     fetch: Arc<LayerFetch>,
+    /// The port at which other machines get what was fetched.
+    port: Option<LayerPort>,
+    _tasks: JoinSet<()>,
 }
 
 // === impl OwnLayers ===
@@ -42,7 +52,8 @@ impl OwnLayers {
         if models::locate(&record.name, &settings.cache).is_some() {
             return Ok(None);
         }
-        let client = match LayerClient::new(&settings.cluster.etcd) {
+        let found = FoundSources::default();
+        let client = match LayerClient::new(&settings.cluster.etcd, found.clone()) {
             Ok(Some(client)) => client,
             Ok(None) => return Ok(None),
             Err(error) => return Ok(whole(&error)),
@@ -62,12 +73,54 @@ impl OwnLayers {
         let file = fetch
             .file()
             .map_err(|cause| RunError::File { path: fetch.path().display().to_string(), cause: Box::new(cause) })?;
-        Ok(Some(Self { served: Served { file, record }, fetch }))
+        let port = serve(settings, fetch.clone()).await;
+        let own = port.as_ref().map(|port| port.endpoint().to_owned());
+        let key = settings.member.cluster_key.as_ref().map(|key| key.of_cluster(&settings.cluster.cluster));
+        let mut tasks = JoinSet::new();
+        tasks.spawn(find_sources(found, store.clone(), keyspace.clone(), key, own));
+        Ok(Some(Self { served: Served { file, record }, fetch, port, _tasks: tasks }))
     }
 
     /// `loader`, which finds its layers fetched.
-    pub(super) fn loader(self, loader: Arc<dyn Loader>) -> Arc<dyn Loader> {
-        Arc::new(FetchingLoader::new(loader, self.served.file, self.fetch))
+    pub(super) fn loader(&self, loader: Arc<dyn Loader>) -> Arc<dyn Loader> {
+        let endpoint = self.port.as_ref().map(|port| port.endpoint().to_owned());
+        Arc::new(FetchingLoader::new(loader, self.served.file.clone(), self.fetch.clone(), endpoint))
+    }
+}
+
+/// Serves what `fetch` has brought to other machines. `None` if no port can be opened, which costs this machine
+/// nothing.
+async fn serve(settings: &StageSettings, fetch: Arc<LayerFetch>) -> Option<LayerPort> {
+    let service = Arc::new(LayerService::default());
+    service.offer_parts(fetch);
+    // A stage is there to compute tokens, at any time.
+    service.slow_while(|| true);
+    let host = settings.member.advertise.as_ref().map_or("127.0.0.1", |host| host.as_str());
+    let opened = LayerPort::open(&settings.cluster.etcd, host, service).await;
+    opened
+        .inspect_err(|error| warn!(error = %chain(error), "other machines get no layers from this one"))
+        .ok()
+        .flatten()
+}
+
+/// Looks in the store for members that serve layers, whenever a fetch wants to know them, except the one at `own`.
+async fn find_sources(
+    found: FoundSources,
+    store: SharedStore,
+    keyspace: Keyspace,
+    key: Option<ClusterKey>,
+    own: Option<String>,
+) {
+    loop {
+        found.wanted().await;
+        match read_view(&store, &keyspace, key.as_ref()).await {
+            Ok(view) => {
+                let endpoints = view.stages.values().filter_map(|stage| stage.value.layers_endpoint.clone());
+                found.set(endpoints.filter(|endpoint| Some(endpoint) != own.as_ref()).collect());
+            }
+            Err(error) => debug!(%error, "cannot look for other sources of layers"),
+        }
+        tokio::time::sleep(LOOK_INTERVAL).await;
     }
 }
 

@@ -52,7 +52,7 @@ pub async fn stage(settings: StageSettings) -> Result<(), RunError> {
     let mut loader: Arc<dyn Loader> = device::loader(served.file.clone(), settings_of_device)
         .map(Arc::from)
         .map_err(|cause| RunError::File { path: served.file.path().display().to_string(), cause: Box::new(cause) })?;
-    if let Some(own) = own {
+    if let Some(own) = &own {
         loader = own.loader(loader);
     }
     let member = settings.member;
