@@ -4,7 +4,7 @@ use engine::link_lines::{LinkLine, links};
 use engine::report::ClusterReport;
 use engine::view::{ClusterView, PinReport};
 use schema::LayerRange;
-use schema::record::{GatewayRecord, KvType, Share};
+use schema::record::{GatewayRecord, KvType, ModelRecord, Share};
 use serde::Serialize;
 
 use super::stage_line::StageLine;
@@ -75,7 +75,7 @@ impl StatusDocument {
             model: model.map(|model| model.name.clone()),
             layers: model.map(|model| model.layers),
             kv_tokens: view.kv_tokens(),
-            kv_tokens_max: model.filter(|model| model.kv_growth.is_some()).map(|model| model.kv_tokens_max()),
+            kv_tokens_max: model.filter(|model| model.kv_growth.is_some()).map(ModelRecord::kv_tokens_max),
             kv_type: model.map(|model| model.kv_type),
             generation: view.placed().map(|placed| placed.0),
             serving: reason.is_none(),
