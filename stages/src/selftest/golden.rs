@@ -77,8 +77,8 @@ fn check_logits(found: &[Chosen], expected: &Expected) -> Result<(), String> {
         let largest = logits.iter().copied().fold(f32::MIN, f32::max);
         let sum: f64 = logits.iter().map(|logit| f64::from(logit - largest).exp()).sum();
         let logprob = -sum.ln() as f32;
-        // A comparison that also refuses what is not a number.
-        if !((chosen.logprob - logprob).abs() <= TOLERANCE) {
+        let difference = (chosen.logprob - logprob).abs();
+        if difference > TOLERANCE || difference.is_nan() {
             let position = chosen.position;
             return Err(format!("the logarithm at position {position} is {}: expected {logprob}", chosen.logprob));
         }
