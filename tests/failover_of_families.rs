@@ -18,11 +18,11 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use common::byte_vocabulary::byte_vocabulary;
 use common::cluster::{Cluster, signal};
 use common::wait_for;
 use golden::Golden;
 use serde_json::{Value, json};
-use stages::gguf::GgufWriter;
 
 const STAGES: u32 = 3;
 /// Tokens of an answer, so many that the kill comes before its end.
@@ -36,23 +36,6 @@ const RECOVERY_WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// An answer's text and tokens.
 type Answer = (String, Vec<Value>);
-
-/// A vocabulary of `size` tokens: the characters that stand for single bytes, then unused ones.
-fn vocabulary(file: GgufWriter, size: usize) -> GgufWriter {
-    // Bytes that are no visible characters are written as the characters from 256 on.
-    let visible = |byte: &u32| matches!(byte, 33..=126 | 161..=172 | 174..=255);
-    let hidden = (0..256).filter(|byte| !visible(byte)).count() as u32;
-    let bytes = (0..256).filter(visible).chain(256..256 + hidden).filter_map(char::from_u32).map(String::from);
-    let unused = (256..size).map(|token| format!("[PAD{token}]"));
-    let tokens: Vec<String> = bytes.chain(unused).take(size).collect();
-    let kinds: Vec<i32> = (0..size).map(|token| if token < 256 { 1 } else { 4 }).collect();
-    file.metadata("tokenizer.ggml.model", "gpt2")
-        .metadata("tokenizer.ggml.pre", "smollm")
-        .metadata("tokenizer.ggml.tokens", &tokens[..])
-        .metadata("tokenizer.ggml.token_type", &kinds[..])
-        .metadata("tokenizer.ggml.merges", &[] as &[&str])
-        .metadata("tokenizer.ggml.eos_token_id", 0_u32)
-}
 
 /// The streamed answer of `tokens` tokens to the token ids `prompt`: its text, its tokens with their logarithms of
 /// probabilities, however events divide them, and the number of attempts. `at_event` is called with each event's number
@@ -133,7 +116,7 @@ fn cluster_on(device: &str, stages: u32, name: &str, folder: &Path, kv_tokens: &
     let golden = Golden::read(name);
     let path = folder.join("model.gguf");
     let size = golden.number("vocab_size") as usize;
-    golden.write_gguf_with(&path, |file| vocabulary(file, size));
+    golden.write_gguf_with(&path, |file| byte_vocabulary(file, size));
     let mut arguments =
         vec!["--speculation", "off", "--kv-tokens", kv_tokens, "--lease-ttl-s", "2", "--restart", "off"];
     arguments.extend(["--device", device]);

@@ -76,9 +76,12 @@ const GATEWAYS: &str = "gateways/";
 // === impl Keyspace ===
 
 impl Keyspace {
+    /// The prefix of the keys of all clusters.
+    pub const ALL_CLUSTERS: &'static str = "/baton/v1/";
+
     /// The keys of `cluster`.
     pub fn new(cluster: &ClusterName) -> Self {
-        Self { prefix: format!("/baton/v1/{cluster}/"), load_prefix: format!("/baton/v1-load/{cluster}/") }
+        Self { prefix: format!("{}{cluster}/", Self::ALL_CLUSTERS), load_prefix: format!("/baton/v1-load/{cluster}/") }
     }
 
     /// The prefix of all keys of the cluster that its members watch. It ends with `/`.

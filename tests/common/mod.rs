@@ -1,6 +1,7 @@
 //! Helpers shared by the integration tests: the default model, clusters of real processes, and a small HTTP client.
 #![allow(dead_code, reason = "each test binary uses a part")]
 
+pub(crate) mod byte_vocabulary;
 pub(crate) mod cluster;
 pub(crate) mod debian;
 pub(crate) mod etcd;

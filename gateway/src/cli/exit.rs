@@ -134,6 +134,18 @@ pub enum CliError {
         /// The clusters that run.
         found: Vec<ClusterName>,
     },
+    /// Other clusters would lose their store and HTTP server.
+    #[error(
+        "the `baton up` of cluster {cluster} has the store and the HTTP server of {dependents}, too: stop those first, \
+         or all of them with --yes",
+        dependents = listed_clusters(dependents)
+    )]
+    Dependents {
+        /// The cluster that was named.
+        cluster: ClusterName,
+        /// The others, and their processes.
+        dependents: Vec<(ClusterName, u32)>,
+    },
     /// A process does not end.
     #[error("cannot stop process {pid}: {reason}")]
     NotStopped {
@@ -385,6 +397,11 @@ fn expected_models(known: &[String]) -> String {
 }
 
 /// The clusters that can be stopped.
+fn listed_clusters(found: &[(ClusterName, u32)]) -> String {
+    let names: Vec<_> = found.iter().map(|(cluster, pid)| format!("cluster {cluster} (process {pid})")).collect();
+    names.join(" and of ")
+}
+
 fn expected_clusters(found: &[ClusterName]) -> String {
     let names: Vec<_> = found.iter().map(ToString::to_string).collect();
     if names.is_empty() { "one that runs, and none does".to_owned() } else { format!("one of {}", names.join(", ")) }

@@ -25,6 +25,9 @@ pub struct StopArguments {
     /// Name of the cluster [default: home]
     #[arg(value_name = "CLUSTER", env = "BATON_CLUSTER")]
     cluster: Option<ClusterName>,
+    /// Stop the clusters that this one serves, too: their store and HTTP server end with it
+    #[arg(long, short)]
+    yes: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -42,6 +45,7 @@ struct StopDocument {
 /// A process that has ended.
 #[derive(Debug, Serialize)]
 struct EndedProcess {
+    cluster: ClusterName,
     pid: u32,
     ended_ms: u64,
 }
@@ -70,9 +74,16 @@ pub(super) async fn run(
         found.dedup();
         return Err(CliError::NotRunning { cluster, found });
     }
+    let depends = |up: &RunningUp| wanted.iter().any(|wanted| up.record.neighbour == Some(wanted.record.pid));
+    let dependents: Vec<_> = others.into_iter().filter(depends).collect();
+    if !dependents.is_empty() && !arguments.yes {
+        let dependents = dependents.into_iter().map(|up| (up.record.cluster, up.record.pid)).collect();
+        return Err(CliError::Dependents { cluster, dependents });
+    }
     let elsewhere = elsewhere(&cluster, &wanted, &host).await;
     let mut processes = Vec::new();
-    for up in &wanted {
+    // Those that depend on the others first, while their store answers.
+    for up in dependents.iter().chain(&wanted) {
         processes.push(stop(up).await?);
     }
     let document = StopDocument { cluster, processes, elsewhere };
@@ -111,7 +122,8 @@ async fn stop(up: &RunningUp) -> Result<EndedProcess, CliError> {
         }
         sleep(POLL_INTERVAL).await;
     }
-    Ok(EndedProcess { pid, ended_ms: u64::try_from(asked.elapsed().as_millis()).unwrap_or(u64::MAX) })
+    let cluster = up.record.cluster.clone();
+    Ok(EndedProcess { cluster, pid, ended_ms: u64::try_from(asked.elapsed().as_millis()).unwrap_or(u64::MAX) })
 }
 
 // === impl StopDocument ===
@@ -119,9 +131,9 @@ async fn stop(up: &RunningUp) -> Result<EndedProcess, CliError> {
 impl StopDocument {
     fn render(&self) -> String {
         let mut text = String::new();
-        for EndedProcess { pid, ended_ms } in &self.processes {
+        for EndedProcess { cluster, pid, ended_ms } in &self.processes {
             let seconds = *ended_ms as f64 / 1e3;
-            text += &format!("cluster {}: process {pid} has ended after {seconds:.1} s\n", self.cluster);
+            text += &format!("cluster {cluster}: process {pid} has ended after {seconds:.1} s\n");
         }
         match &self.elsewhere {
             None => text += "its store did not say which other machines have stages: those wait for a store now\n",
@@ -146,8 +158,9 @@ mod tests {
     #[test]
     fn members_on_other_machines_are_named() {
         let stages = vec![RemoteStage { stage: "mini-2".parse().unwrap(), host: "mini-2\u{1b}".to_owned() }];
-        let processes = vec![EndedProcess { pid: 7, ended_ms: 640 }];
-        let document = StopDocument { cluster: "home".parse().unwrap(), processes, elsewhere: Some(stages) };
+        let cluster: ClusterName = "home".parse().unwrap();
+        let processes = vec![EndedProcess { cluster: cluster.clone(), pid: 7, ended_ms: 640 }];
+        let document = StopDocument { cluster, processes, elsewhere: Some(stages) };
         insta::assert_snapshot!(document.render(), @r"
         cluster home: process 7 has ended after 0.6 s
         stage mini-2 on mini-2� waits for a store now: Ctrl-C ends it there, `baton up --share` here lets it serve again

@@ -39,6 +39,23 @@ pub enum ModelRefused {
     },
 }
 
+fn check(
+    first: &Arc<ServedModel>,
+    others: &[Arc<ServedModel>],
+    cluster: &ClusterName,
+    name: &str,
+) -> Result<(), ModelRefused> {
+    for there in std::iter::once(first).chain(others) {
+        if there.cluster == *cluster {
+            return Err(ModelRefused::SameCluster { cluster: cluster.clone() });
+        }
+        if there.model.name == name {
+            return Err(ModelRefused::SameName { name: name.to_owned(), cluster: there.cluster.clone() });
+        }
+    }
+    if others.len() + 1 >= MODELS_MAX { Err(ModelRefused::Full) } else { Ok(()) }
+}
+
 // === impl Models ===
 
 impl Models {
@@ -58,24 +75,22 @@ impl Models {
         std::iter::once(&self.first).chain(&*others).cloned().collect()
     }
 
-    /// Serves one more model.
+    /// Checks that the model `name` of `cluster` may be served beside the others.
     ///
     /// # Errors
     /// [`ModelRefused`] if there are too many, or if its name or cluster is there already.
+    pub fn check(&self, cluster: &ClusterName, name: &str) -> Result<(), ModelRefused> {
+        let others = self.others.read().unwrap_or_else(PoisonError::into_inner);
+        check(&self.first, &others, cluster, name)
+    }
+
+    /// Serves one more model.
+    ///
+    /// # Errors
+    /// As for [`Models::check`].
     pub fn add(&self, model: Arc<ServedModel>) -> Result<(), ModelRefused> {
         let mut others = self.others.write().unwrap_or_else(PoisonError::into_inner);
-        for there in std::iter::once(&self.first).chain(&*others) {
-            if there.cluster == model.cluster {
-                return Err(ModelRefused::SameCluster { cluster: model.cluster.clone() });
-            }
-            if there.model.name == model.model.name {
-                let (name, cluster) = (model.model.name.clone(), there.cluster.clone());
-                return Err(ModelRefused::SameName { name, cluster });
-            }
-        }
-        if others.len() + 1 >= MODELS_MAX {
-            return Err(ModelRefused::Full);
-        }
+        check(&self.first, &others, &model.cluster, &model.model.name)?;
         others.push(model);
         Ok(())
     }

@@ -9,8 +9,10 @@ use engine::membership::AdmissionError;
 use engine::runner::KV_BLOCK_TOKENS;
 use engine::stage::StageError;
 use engine::store::{DiskError, StoreError};
+use schema::ClusterName;
 use stages::weights::FileChanged;
 
+use super::limits::GATEWAY_WAIT_MAX;
 use super::other_model::OtherModel;
 use crate::etcd_process::EtcdProcessError;
 use crate::http::TlsError;
@@ -63,6 +65,53 @@ pub enum RunError {
     NotHere {
         /// The cluster's model.
         name: String,
+    },
+    /// The process with the HTTP server uses a store that this one does not know.
+    #[error(
+        "cluster {cluster} serves at {address} already, with a store that was given to it: give the same --etcd, so \
+         that its gateway serves this cluster, too, or another --listen for a gateway of its own"
+    )]
+    NeighbourStore {
+        /// The cluster of that process.
+        cluster: ClusterName,
+        /// The address of its HTTP server.
+        address: SocketAddr,
+    },
+    /// The HTTP server of the other process is more open than this one was to be.
+    #[error(
+        "cluster {cluster} serves at {address} already, without {lacking}: start that one with it, too, or give \
+         another --listen for a gateway of its own"
+    )]
+    NeighbourOpen {
+        /// The cluster of that process.
+        cluster: ClusterName,
+        /// The address of its HTTP server.
+        address: SocketAddr,
+        /// The protection that it lacks.
+        lacking: &'static str,
+    },
+    /// The process with the HTTP server has ended.
+    #[error(
+        "the `baton up` of cluster {cluster} (process {pid}) has ended, and with it the HTTP server of this cluster: \
+         start it again without that one"
+    )]
+    NeighbourEnded {
+        /// The cluster of that process.
+        cluster: ClusterName,
+        /// That process.
+        pid: u32,
+    },
+    /// The process with the HTTP server does not serve this cluster.
+    #[error(
+        "the gateway of cluster {neighbour} (process {pid}) has not opened this cluster within {} s: its output says \
+         why; another --listen gives this cluster a gateway of its own",
+        GATEWAY_WAIT_MAX.as_secs()
+    )]
+    NoGateway {
+        /// The cluster of that process.
+        neighbour: ClusterName,
+        /// That process.
+        pid: u32,
     },
     /// The model's vocabulary cannot be used.
     #[error("cannot use the model's vocabulary")]

@@ -30,7 +30,15 @@ pub async fn gateway(settings: GatewaySettings) -> Result<(), RunError> {
     admit(&store, &keyspace, key.as_ref()).await?;
     let Some(served) = agree(&store, &keyspace, &settings.model, &settings.cache, &stop).await? else { return Ok(()) };
     let GatewaySettings { member, http, .. } = &settings;
-    let gateway = GatewayParts { member, http, drain_time: DRAIN_TIME, alone: false };
+    let gateway = GatewayParts {
+        member,
+        http,
+        drain_time: DRAIN_TIME,
+        alone: false,
+        clusters: http.clusters.clone().unwrap_or_default(),
+        cache: &settings.cache,
+        state: settings.state.as_deref(),
+    };
     let opening = GatewayServer::open(store, &settings.cluster.cluster, &served, gateway, listener, &stop);
     let server = tokio::select! {
         () = stop.requested() => return Ok(()),

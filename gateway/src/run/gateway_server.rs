@@ -15,15 +15,20 @@ use tracing::info;
 use super::RunError;
 use super::key_file;
 use super::model::Served;
+use super::other_clusters::OtherClusters;
 use super::served_cluster::{ClusterOpener, OpenedCluster};
 use super::stop::Stop;
 use crate::client::Scheme;
 use crate::http::{self, AccessControl, AppState, Models, ServerTls, TlsNames};
-use crate::settings::{HttpSettings, MemberSettings};
+use crate::models::Cache;
+use crate::running::RunningFolder;
+use crate::settings::{ClusterChoice, HttpSettings, MemberSettings};
 
 /// A running gateway.
 pub(super) struct GatewayServer {
     pub(super) pipeline: Arc<PipelineHandle>,
+    /// The address of the HTTP server.
+    pub(super) address: SocketAddr,
     http: JoinHandle<()>,
 }
 
@@ -35,6 +40,12 @@ pub(super) struct GatewayParts<'a> {
     pub(super) drain_time: Duration,
     /// True if it must be the only gateway: opening fails if another one stays registered.
     pub(super) alone: bool,
+    /// The further clusters to serve.
+    pub(super) clusters: Vec<ClusterChoice>,
+    /// The files of their models.
+    pub(super) cache: &'a Cache,
+    /// The folder of this user's state.
+    pub(super) state: Option<&'a Path>,
 }
 
 /// The bound port of the HTTP server, and its certificate if it speaks https.
@@ -112,7 +123,7 @@ impl GatewayServer {
         listener: HttpListener,
         stop: &Stop,
     ) -> Result<Self, RunError> {
-        let GatewayParts { member, http: http_settings, drain_time, alone } = parts;
+        let GatewayParts { member, http: http_settings, drain_time, alone, clusters, cache, state } = parts;
         let address =
             listener.tcp.local_addr().map_err(|cause| RunError::Io { doing: "read the HTTP address", cause })?;
         let host = member.advertise.as_ref().map(|host| host.as_str());
@@ -121,20 +132,23 @@ impl GatewayServer {
         let opener = ClusterOpener::new(store, member, http_settings, url, certificate, drain_time);
         let OpenedCluster { pipeline, mut model } = opener.open(cluster, served, alone).await?;
         model.drills = opener.drills();
-        let state = AppState {
+        let running = state.map(RunningFolder::new);
+        let state = Arc::new(AppState {
             models: Models::new(Arc::new(model)),
             access: AccessControl::new(http_settings.keys.clone()),
             settings: Arc::clone(&opener.settings),
-        };
+        });
         let (stop, HttpListener { tcp, tls }) = (stop.clone(), listener);
-        let (state, key_file) = (Arc::new(state), http_settings.key_file.clone());
+        let key_file = http_settings.key_file.clone();
+        let others = OtherClusters { opener, state: state.clone(), wanted: clusters, cache: cache.clone(), running };
         let http = tokio::spawn(async move {
             tokio::select! {
                 () = http::serve(tcp, tls, Arc::clone(&state), stop.requested()) => {}
                 never = key_file::follow(key_file, &state.access) => match never {},
+                never = others.follow() => match never {},
             }
         });
-        Ok(Self { pipeline, http })
+        Ok(Self { pipeline, address, http })
     }
 
     /// Waits until the HTTP server has ended after the order to stop.

@@ -2,16 +2,20 @@
 
 mod answer_grammar;
 mod children;
+mod closable_pipeline;
 mod error;
 mod gateway;
 mod gateway_server;
 mod generation_config;
 mod grammars;
 mod key_file;
+mod limits;
 mod live_members;
 mod load_bar;
 mod model;
 mod model_description;
+mod neighbour;
+mod other_clusters;
 mod other_model;
 #[cfg_attr(not(feature = "tls"), path = "no_own_layers.rs")]
 mod own_layers;
@@ -22,6 +26,7 @@ mod served_cluster;
 mod share;
 mod stage;
 mod stop;
+mod store_clusters;
 mod text;
 mod up;
 

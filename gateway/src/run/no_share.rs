@@ -1,9 +1,10 @@
 //! `baton up --share` in a build without TLS, where the settings refuse it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use engine::core::PipelineHandle;
+use engine::link::ClusterKey;
 use engine::store::SharedStore;
 use schema::{ClusterName, Keyspace};
 use stages::weights::ModelFile;
@@ -23,6 +24,11 @@ pub(super) enum Shared {}
 #[expect(clippy::unused_async, reason = "the other build waits for a port")]
 pub(super) async fn prepare(_: &mut UpSettings) -> Result<Option<Prepared>, RunError> {
     Ok(None)
+}
+
+/// Never a key: nobody made one.
+pub(super) fn cluster_key(_: &Path, _: &ClusterName) -> Result<ClusterKey, RunError> {
+    Err(RunError::ShareHost)
 }
 
 impl Prepared {

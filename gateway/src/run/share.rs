@@ -2,7 +2,7 @@
 
 use std::io::{IsTerminal, Write as _};
 use std::net::{IpAddr, UdpSocket};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -69,6 +69,11 @@ pub(super) async fn prepare(settings: &mut UpSettings) -> Result<Option<Prepared
     settings.member.cluster_key = Some(cluster_key.clone());
     settings.member.advertise = Some(host.parse().map_err(|_| RunError::ShareHost)?);
     Ok(Some(Prepared { folder, authority, cluster_key, host, listener }))
+}
+
+/// The cluster key that a `baton up --share` of `cluster` on this machine made.
+pub(super) fn cluster_key(state: &Path, cluster: &ClusterName) -> Result<ClusterKey, RunError> {
+    Ok(ensure_cluster_key(&ClusterFolder::new(state, cluster))?)
 }
 
 // === impl Prepared ===

@@ -10,14 +10,17 @@ use engine::generate::Pipeline;
 use engine::membership::{Publisher, admit, read_view};
 use engine::report;
 use engine::store::{EtcdAccess, EtcdStore, SharedStore};
+use engine::view::ClusterView;
 use schema::Keyspace;
 use tracing::{info, warn};
 
 use super::RunError;
 use super::children::Children;
-use super::gateway_server::{GatewayParts, GatewayServer, listen};
+use super::gateway_server::{GatewayParts, GatewayServer, HttpListener, listen};
+use super::limits::GATEWAY_WAIT_MAX;
 use super::load_bar::{LOOK_INTERVAL, LoadBar};
 use super::model::{Served, agree, fetch};
+use super::neighbour::Neighbour;
 use super::own_store::OwnStore;
 use super::reasons::Reasons;
 use super::share::{self, Prepared};
@@ -25,7 +28,7 @@ use super::stop::Stop;
 use crate::http::{TlsFiles, TlsSource};
 use crate::models;
 use crate::running::{RunningFolder, UpLock, UpRecord};
-use crate::settings::{HttpSettings, OwnStoreSettings, UpSettings};
+use crate::settings::{ClusterChoice, HttpSettings, OwnStoreSettings, UpSettings};
 
 /// Time for running requests to finish after the order to stop: Ctrl-C must end everything in under two seconds.
 const DRAIN_TIME: Duration = Duration::from_millis(500);
@@ -37,6 +40,12 @@ const DRAIN_TIME: Duration = Duration::from_millis(500);
 pub async fn up(mut settings: UpSettings) -> Result<(), RunError> {
     let stop = Stop::listen(false)?;
     let mut lock = enter(&settings);
+    let neighbour = Neighbour::find(&settings);
+    if let Some(neighbour) = &neighbour {
+        neighbour.complete(&mut settings)?;
+        note(&mut lock, |record| record.neighbour = Some(neighbour.pid()));
+    }
+    let had_key = settings.member.cluster_key.is_some();
     // The model is fetched before the start time is taken, because fetching may take minutes. A store that is new and a
     // start that names no model mean the default one.
     let keeps_store = settings.share.is_some() || settings.own_store != OwnStoreSettings::Embedded;
@@ -46,21 +55,28 @@ pub async fn up(mut settings: UpSettings) -> Result<(), RunError> {
     }
     let prepared = share::prepare(&mut settings).await?;
     let started = Instant::now();
-    let listener = listen(&settings.http, &settings.member).await?;
-    if let Some((certificate, fingerprint)) = listener.certificate() {
+    let listener = match &neighbour {
+        None => Some(listen(&settings.http, &settings.member).await?),
+        Some(_) => None,
+    };
+    if let Some((certificate, fingerprint)) = listener.as_ref().and_then(HttpListener::certificate) {
         print_line(&format!("https with the certificate {}\n  SHA-256 {fingerprint}", certificate.display()));
     }
     let (own_store, access) = open_store(&settings, prepared.as_ref().map(Prepared::store).as_deref()).await?;
     let store: SharedStore = Arc::new(EtcdStore::open(&access).await?);
     let etcd = access.endpoints;
-    if let (Some(lock), Some(_)) = (&mut lock, &own_store)
-        && let Err(error) = lock.note_store(&etcd)
-    {
-        warn!(%error, "`baton stop` will not know which other machines have stages");
+    if own_store.is_some() {
+        note(&mut lock, |record| {
+            record.embedded_store.clone_from(&etcd);
+            record.made_key = prepared.is_some() && !had_key;
+        });
     }
     let keyspace = Keyspace::new(&settings.cluster);
     let key = settings.member.cluster_key.as_ref().map(|key| key.of_cluster(&settings.cluster));
     admit(&store, &keyspace, key.as_ref()).await?;
+    if let Some(neighbour) = &neighbour {
+        neighbour.left(&store, &keyspace).await?;
+    }
     if settings.model.model.is_none() && read_view(&store, &keyspace, key.as_ref()).await?.model.is_none() {
         let Some(()) = fetch_model(&mut settings, &stop).await? else { return Ok(()) };
     }
@@ -69,23 +85,51 @@ pub async fn up(mut settings: UpSettings) -> Result<(), RunError> {
         _ => None,
     };
     let Some(served) = agree(&store, &keyspace, &settings.model, &settings.cache, &stop).await? else { return Ok(()) };
+    note(&mut lock, |record| record.model_file = Some(served.file.path().to_owned()));
     if let Some(shared) = &mut shared {
         shared.offer(&served.file, &settings.cache);
         shared.announce(&settings.cluster, &served.record.name);
     }
     let folder = tempfile::Builder::new().prefix("baton-up-").tempdir();
     let folder = folder.map_err(|cause| RunError::Io { doing: "make a folder for sockets", cause })?;
-    let gateway = GatewayParts { member: &settings.member, http: &settings.http, drain_time: DRAIN_TIME, alone: true };
+    let clusters = settings.http.clusters.clone();
+    let gateway = GatewayParts {
+        member: &settings.member,
+        http: &settings.http,
+        drain_time: DRAIN_TIME,
+        alone: true,
+        clusters: clusters.unwrap_or_else(|| own_store.iter().map(|_| ClusterChoice::Any).collect()),
+        cache: &settings.cache,
+        state: settings.state.as_deref(),
+    };
     // The gateway opens before the stages start. If this process found out only afterwards that another gateway serves
     // the cluster, layers would move twice.
-    let opening = GatewayServer::open(store.clone(), &settings.cluster, &served, gateway, listener, &stop);
-    let opened = tokio::select! {
-        () = stop.requested() => None,
-        opened = opening => Some(opened),
+    let opened = match listener {
+        None => Opening::Neighbour,
+        Some(listener) => {
+            let opening = GatewayServer::open(store.clone(), &settings.cluster, &served, gateway, listener, &stop);
+            tokio::select! {
+                () = stop.requested() => Opening::Stopped,
+                opened = opening => Opening::Done(opened),
+            }
+        }
     };
     let outcome = match opened {
-        None => Ok(()),
-        Some(Ok(server)) => {
+        Opening::Stopped => Ok(()),
+        Opening::Neighbour => {
+            let cluster = Publisher::start(store, keyspace, key).await?;
+            let mut children = start_children(&mut settings, &served, &etcd, folder.path())?;
+            let neighbour = neighbour.as_ref().map(|neighbour| Waiting::new(neighbour, &served, started));
+            let outcome = supervise_stages(&mut children, &cluster, neighbour, &stop).await;
+            children.stop().await;
+            outcome
+        }
+        Opening::Done(Ok(server)) => {
+            note(&mut lock, |record| {
+                record.http = Some(server.address);
+                record.asks_key = !settings.http.keys.is_empty();
+                record.speaks_https = settings.http.tls.is_some();
+            });
             if let Some(shared) = &shared {
                 shared.spare(server.pipeline.clone());
             }
@@ -96,17 +140,17 @@ pub async fn up(mut settings: UpSettings) -> Result<(), RunError> {
             children.stop().await;
             outcome
         }
-        Some(Err(RunError::Pipeline(PipelineError::Taken { url, .. }))) if settings.etcd.is_some() => {
+        Opening::Done(Err(RunError::Pipeline(PipelineError::Taken { url, .. }))) if settings.etcd.is_some() => {
             print_line(&format!(
                 "the gateway at {url} serves this cluster; this machine adds its stages, Ctrl-C takes them away"
             ));
             let cluster = Publisher::start(store, keyspace, key).await?;
             let mut children = start_children(&mut settings, &served, &etcd, folder.path())?;
-            let outcome = supervise_stages(&mut children, &cluster, &stop).await;
+            let outcome = supervise_stages(&mut children, &cluster, None, &stop).await;
             children.stop().await;
             outcome
         }
-        Some(Err(error)) => Err(error),
+        Opening::Done(Err(error)) => Err(error),
     };
     if let Some(shared) = shared {
         shared.close().await;
@@ -117,13 +161,41 @@ pub async fn up(mut settings: UpSettings) -> Result<(), RunError> {
     outcome
 }
 
+/// What came of opening the gateway.
+enum Opening {
+    /// The order to stop came first.
+    Stopped,
+    /// Another process has the gateway.
+    Neighbour,
+    /// It is open, or cannot be opened.
+    Done(Result<GatewayServer, RunError>),
+}
+
+/// The wait of a machine's further cluster for the gateway of its neighbour.
+struct Waiting<'a> {
+    neighbour: &'a Neighbour,
+    model: &'a str,
+    started: Instant,
+    /// The time until which it must have opened the cluster. `None` once it has.
+    until: Option<Instant>,
+    is_announced: bool,
+}
+
 /// Lets `baton stop` find this process.
 fn enter(settings: &UpSettings) -> Option<UpLock> {
     let folder = RunningFolder::new(settings.state.as_deref()?);
-    let (cluster, host) = (settings.cluster.clone(), stages::memory::machine().host);
-    let record = UpRecord { cluster, pid: std::process::id(), host, embedded_store: Vec::new() };
-    let entered = folder.enter(record);
+    let host = stages::memory::machine().host;
+    let entered = folder.enter(UpRecord::new(settings.cluster.clone(), std::process::id(), &host));
     entered.inspect_err(|error| warn!(%error, "`baton stop` will not find this process; Ctrl-C stops it")).ok()
+}
+
+/// Changes the record of this process, if it has one.
+fn note(lock: &mut Option<UpLock>, change: impl FnOnce(&mut UpRecord)) {
+    if let Some(lock) = lock
+        && let Err(error) = lock.note(change)
+    {
+        warn!(%error, "`baton stop` and further clusters will not know all of this process");
+    }
 }
 
 /// Starts the stage processes. They share the machine's available memory equally, unless a budget was configured.
@@ -141,7 +213,12 @@ fn start_children(
 }
 
 /// Prints the ends of stages and the reasons why the cluster does not serve, for a machine that runs only stages.
-async fn supervise_stages(children: &mut Children, cluster: &Publisher, stop: &Stop) -> Result<(), RunError> {
+async fn supervise_stages(
+    children: &mut Children,
+    cluster: &Publisher,
+    mut neighbour: Option<Waiting<'_>>,
+    stop: &Stop,
+) -> Result<(), RunError> {
     let mut views = cluster.views();
     let mut reasons = Reasons::new(Instant::now());
     views.mark_changed();
@@ -151,13 +228,27 @@ async fn supervise_stages(children: &mut Children, cluster: &Publisher, stop: &S
             event = children.next_event() => print_line(&event.to_string()),
             Ok(()) = views.changed() => {
                 let view = views.borrow_and_update().clone();
+                if let Some(waiting) = &mut neighbour {
+                    waiting.look(&view);
+                }
                 reasons.update(report::serving(&view).err().map(|not| not.reason).as_deref());
             }
             () = until(reasons.due()) => print_reason(&mut reasons),
+            error = failed(neighbour.as_ref()) => return Err(error),
         }
         if children.is_empty() {
             return Err(RunError::NoStageLeft);
         }
+    }
+}
+
+/// Resolves when a machine's further cluster has no gateway: the neighbour does not open it, or has ended.
+async fn failed(waiting: Option<&Waiting<'_>>) -> RunError {
+    let Some(Waiting { neighbour, until: time, .. }) = waiting else { return std::future::pending().await };
+    let (cluster, pid) = (neighbour.cluster().clone(), neighbour.pid());
+    tokio::select! {
+        () = neighbour.ended() => RunError::NeighbourEnded { cluster, pid },
+        () = until(*time) => RunError::NoGateway { neighbour: cluster, pid },
     }
 }
 
@@ -229,6 +320,33 @@ async fn supervise(
             () = until(reasons.due()) => bar.suspend(|| print_reason(&mut reasons)),
             // Until the cluster serves for the first time, which Ctrl-C and `announce` end the bar for.
             _ = look.tick(), if first => bar.look(&server.pipeline.view()),
+        }
+    }
+}
+
+// === impl Waiting ===
+
+impl<'a> Waiting<'a> {
+    fn new(neighbour: &'a Neighbour, served: &'a Served, started: Instant) -> Self {
+        let until = Some(Instant::now() + GATEWAY_WAIT_MAX);
+        Self { neighbour, model: &served.record.name, started, until, is_announced: false }
+    }
+
+    /// Takes notice of the cluster, and prints once where it serves.
+    fn look(&mut self, view: &ClusterView) {
+        let gateway = view.gateways.values().find(|gateway| gateway.value.pid == self.neighbour.pid());
+        let Some(gateway) = gateway else { return };
+        self.until = None;
+        if !self.is_announced && report::serving(view).is_ok() {
+            self.is_announced = true;
+            print_line(&format!(
+                "ready after {:.2} s: {} on {}, the gateway of cluster {}, which serves both; Ctrl-C takes this one \
+                 away",
+                self.started.elapsed().as_secs_f64(),
+                self.model,
+                gateway.value.url,
+                self.neighbour.cluster(),
+            ));
         }
     }
 }

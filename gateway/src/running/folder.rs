@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     fn record(cluster: &str, pid: u32) -> UpRecord {
-        UpRecord { cluster: cluster.parse().unwrap(), pid, host: "mini-1".to_owned(), embedded_store: Vec::new() }
+        UpRecord::new(cluster.parse().unwrap(), pid, "mini-1")
     }
 
     fn names(folder: &RunningFolder) -> Vec<String> {
@@ -86,7 +86,7 @@ mod tests {
         let mut home = folder.enter(record("home", 7)).unwrap();
         let lab = folder.enter(record("lab", 8)).unwrap();
         assert_eq!(names(&folder), ["home 7", "lab 8"]);
-        home.note_store(&["http://127.0.0.1:2379".to_owned()]).unwrap();
+        home.note(|record| record.embedded_store = vec!["http://127.0.0.1:2379".to_owned()]).unwrap();
         let running = folder.running("mini-1").unwrap();
         assert_eq!(running[0].record.embedded_store, ["http://127.0.0.1:2379"]);
         assert!(!running[0].has_ended().unwrap());

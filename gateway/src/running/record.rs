@@ -2,6 +2,7 @@
 
 use std::fs::{File, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use schema::ClusterName;
@@ -21,6 +22,24 @@ pub struct UpRecord {
     /// The addresses of its embedded store, once that answers. Empty with a store of its own (`--etcd`).
     #[serde(default)]
     pub embedded_store: Vec<String>,
+    /// The address of its HTTP server, once that answers.
+    #[serde(default)]
+    pub http: Option<SocketAddr>,
+    /// True if its HTTP server asks for an API key.
+    #[serde(default)]
+    pub asks_key: bool,
+    /// True if its HTTP server speaks https.
+    #[serde(default)]
+    pub speaks_https: bool,
+    /// True if it made the cluster key, and keeps it in the folder of its cluster.
+    #[serde(default)]
+    pub made_key: bool,
+    /// The file of its model, once that is known.
+    #[serde(default)]
+    pub model_file: Option<PathBuf>,
+    /// The process whose store and HTTP server it uses, if that is another `baton up` of this machine.
+    #[serde(default)]
+    pub neighbour: Option<u32>,
 }
 
 /// The right to be found. Dropping it deletes the record.
@@ -39,6 +58,26 @@ pub struct RunningUp {
     file: File,
 }
 
+// === impl UpRecord ===
+
+impl UpRecord {
+    /// The record of the process `pid` that has just started.
+    pub fn new(cluster: ClusterName, pid: u32, host: &str) -> Self {
+        Self {
+            cluster,
+            pid,
+            host: host.to_owned(),
+            embedded_store: Vec::new(),
+            http: None,
+            asks_key: false,
+            speaks_https: false,
+            made_key: false,
+            model_file: None,
+            neighbour: None,
+        }
+    }
+}
+
 // === impl UpLock ===
 
 impl UpLock {
@@ -46,12 +85,12 @@ impl UpLock {
         Self { path, file, record }
     }
 
-    /// Notes where the embedded store answers.
+    /// Changes the record.
     ///
     /// # Errors
     /// The operating system's reason.
-    pub fn note_store(&mut self, embedded_store: &[String]) -> io::Result<()> {
-        self.record.embedded_store = embedded_store.to_vec();
+    pub fn note(&mut self, change: impl FnOnce(&mut UpRecord)) -> io::Result<()> {
+        change(&mut self.record);
         write(&mut self.file, &self.record)
     }
 }

@@ -25,8 +25,9 @@ pub use etcd::EtcdSettingsError;
 pub use file::{FileError, FileOptions};
 pub(crate) use options::device;
 pub use options::{
-    ApiKeyOptions, ClusterOptions, ComputeOptions, GatewayOptions, GlobalOptions, InterfaceChoice, LogFormat,
-    MemberOptions, ModelOptions, NetworkOptions, SharedOptions, StageOptions, StoreKind, Switch, UpGroups, UpOptions,
+    ApiKeyOptions, ClusterChoice, ClusterOptions, ComputeOptions, GatewayOptions, GlobalOptions, InterfaceChoice,
+    LogFormat, MemberOptions, ModelOptions, NetworkOptions, SharedOptions, StageOptions, StoreKind, Switch, UpGroups,
+    UpOptions,
 };
 pub use otlp::OtlpEndpoint;
 pub use resolved::{

@@ -13,7 +13,10 @@ use stages::device::DeviceChoice;
 use super::address::{EtcdUrls, Host, SharePlace};
 use super::resolved::defaults;
 use super::secret::SecretText;
-use crate::http::{AllowedHost, AllowedOrigin, ModelAlias};
+use crate::http::{Allowed, AllowedHost, AllowedOrigin, ModelAlias};
+
+/// `*`, or the name of a cluster.
+pub type ClusterChoice = Allowed<ClusterName>;
 
 /// Defines a group of optional settings with a method `or` that fills its gaps from another source.
 macro_rules! options {
@@ -201,6 +204,10 @@ options! {
         /// Further names by which requests may call the model, with commas between them; * for any
         #[arg(long, env = "BATON_MODEL_ALIAS", value_name = "NAME", value_delimiter = ',')]
         model_alias: Vec<ModelAlias>,
+        /// Further clusters of the same store whose models are served, too, with commas between them; * for all that
+        /// have no gateway [default: * for the store that `baton up` starts, else none]
+        #[arg(long, env = "BATON_CLUSTERS", value_name = "NAMES", value_delimiter = ',')]
+        clusters: Vec<ClusterChoice>,
         /// Origins of web pages that may use the API, besides those of this machine, with commas between them; * for
         /// any
         #[arg(long, env = "BATON_ALLOW_ORIGIN", value_name = "ORIGIN", value_delimiter = ',')]

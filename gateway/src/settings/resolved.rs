@@ -17,8 +17,8 @@ use super::environment::Environment;
 use super::etcd::{self, EtcdSettingsError};
 use super::host;
 use super::options::{
-    ApiKeyOptions, ClusterOptions, ComputeOptions, GatewayOptions, GlobalOptions, InterfaceChoice, LogFormat,
-    MemberOptions, ModelOptions, SharedOptions, StageOptions, StoreKind, Switch, UpGroups,
+    ApiKeyOptions, ClusterChoice, ClusterOptions, ComputeOptions, GatewayOptions, GlobalOptions, InterfaceChoice,
+    LogFormat, MemberOptions, ModelOptions, SharedOptions, StageOptions, StoreKind, Switch, UpGroups,
 };
 use super::secret::{SecretError, read_key};
 use crate::http::{
@@ -177,6 +177,8 @@ pub struct HttpSettings {
     pub runs_web_drills: bool,
     /// Further names by which requests may call the model.
     pub model_aliases: Vec<ModelAlias>,
+    /// Further clusters of the store that are served, too. `None` if the settings do not say.
+    pub clusters: Option<Vec<ClusterChoice>>,
     /// Origins of web pages that may use the API, besides those of this machine.
     pub allowed_origins: Vec<AllowedOrigin>,
     /// Host names that requests may use, besides those of the cluster's machines.
@@ -215,6 +217,8 @@ pub struct GatewaySettings {
     pub http: HttpSettings,
     /// The cache of model files.
     pub cache: Cache,
+    /// The folder of this user's state, if there is one.
+    pub state: Option<PathBuf>,
 }
 
 /// The place at which a cluster is shared with other machines.
@@ -568,6 +572,7 @@ impl HttpSettings {
             takes_web_pins: options.web_pins.unwrap_or(defaults::WEB_PINS) == Switch::On,
             runs_web_drills: options.web_drill.unwrap_or(defaults::WEB_DRILL) == Switch::On,
             model_aliases: options.model_alias.clone().unwrap_or_default(),
+            clusters: options.clusters.clone(),
             allowed_origins: options.allow_origin.clone().unwrap_or_default(),
             allowed_hosts: options.allow_host.clone().unwrap_or_default(),
         })
@@ -656,6 +661,7 @@ impl GatewaySettings {
             model: ModelSettings::new(model, defaults::STAGES_MIN)?,
             http: HttpSettings::new(gateway, keys, environment)?,
             cache: cache(global, environment)?,
+            state: environment.state.clone(),
         })
     }
 }

@@ -113,7 +113,7 @@ impl Watcher<'_> {
             Some((followed, live)) if followed == url => live.clone(),
             _ => LiveState::default(),
         };
-        let end = match Subscription::open(url, &self.settings.client, live.last_id()).await {
+        let end = match Subscription::open(url, &self.settings.cluster, &self.settings.client, live.last_id()).await {
             Ok(events) => self.show_events(events, url, &mut live).await?,
             Err(failure) => End::Broken { reason: failure.to_string() },
         };
@@ -133,7 +133,8 @@ impl Watcher<'_> {
     ) -> Result<End, CliError> {
         let mut counting = JoinSet::new();
         let (counted, counters) = watch::channel(String::new());
-        counting.spawn(count(url.to_owned(), self.settings.client.clone(), counted));
+        let page = format!("/metrics?cluster={}", self.settings.cluster);
+        counting.spawn(count(url.to_owned(), page, self.settings.client.clone(), counted));
         let mut ticks = tokio::time::interval(if self.is_terminal { DRAW_PERIOD } else { PERIOD });
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut is_stale = false;
@@ -217,11 +218,11 @@ impl Watcher<'_> {
     }
 }
 
-/// Reads the counters of the gateway at `url` again and again, and sends what was counted meanwhile.
-async fn count(url: String, client: ClientSettings, counted: watch::Sender<String>) {
+/// Reads the counters in `page` of the gateway at `url` again and again, and sends what was counted meanwhile.
+async fn count(url: String, page: String, client: ClientSettings, counted: watch::Sender<String>) {
     let mut last: Option<MetricTotals> = None;
     loop {
-        let now = ask::get(&url, "/metrics", &client).await.map(|page| MetricTotals::parse(&page));
+        let now = ask::get(&url, &page, &client).await.map(|page| MetricTotals::parse(&page));
         // The events say whether the gateway answers.
         if let Ok(now) = now {
             let text = last.as_ref().map(|last| now.since(last)).unwrap_or_default();

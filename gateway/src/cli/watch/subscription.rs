@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use http::header::{ACCEPT, HeaderName};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use schema::ClusterName;
 use tokio::time::Instant;
 
 use super::limits::{OPEN_TIMEOUT, SILENCE_MAX, STATE_BYTES_MAX};
@@ -26,12 +27,18 @@ pub(super) struct Subscription {
 // === impl Subscription ===
 
 impl Subscription {
-    /// Opens a stream at the gateway at `url`, after the event `last` if the gateway still knows it.
-    pub(super) async fn open(url: &str, client: &ClientSettings, last: Option<&str>) -> Result<Self, Failure> {
+    /// Opens a stream about `cluster` at the gateway at `url`, after the event `last` if the gateway still knows it.
+    pub(super) async fn open(
+        url: &str,
+        cluster: &ClusterName,
+        client: &ClientSettings,
+        last: Option<&str>,
+    ) -> Result<Self, Failure> {
         let endpoint: Endpoint = url.parse().map_err(|reason| Failure::Connect { reason })?;
         let connector = Connector::new(endpoint.scheme(), &client.trusted);
         let connector = connector.map_err(|error| Failure::Connect { reason: error.to_string() })?;
-        let mut head = http::Request::get(endpoint.page("distributed/events")).header(ACCEPT, "text/event-stream");
+        let page = endpoint.page(&format!("distributed/events?cluster={cluster}"));
+        let mut head = http::Request::get(page).header(ACCEPT, "text/event-stream");
         if let Some(last) = last {
             head = head.header(LAST_EVENT_ID, last);
         }
