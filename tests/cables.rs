@@ -13,7 +13,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use common::etcd::Etcd;
+use common::etcd::{Etcd, etcdctl};
 use common::http::GatewayClient;
 use common::network::{Network, report_skipped};
 use common::{model_path, wait_for};
@@ -138,6 +138,29 @@ impl Cables {
             String::from_utf8(output.stdout).unwrap()
         };
         (serde_json::from_str(&run(&["--json"])).unwrap_or_default(), run(&[]))
+    }
+
+    /// Plugs one more cable into the gateway's machine, and waits until its record has the address, and until it has it
+    /// no more.
+    fn gateway_tells_a_late_cable(&self) {
+        let spaces = [self.network.space(0), self.network.space(1)];
+        ip(&["link", "add", "late0", "netns", &spaces[0], "type", "veth", "peer", "late0", "netns", &spaces[1]])
+            .unwrap();
+        ip(&["-n", &spaces[0], "addr", "add", "10.77.3.1/24", "dev", "late0"]).unwrap();
+        for space in &spaces {
+            ip(&["-n", space, "link", "set", "late0", "up"]).unwrap();
+        }
+        let is_told = || {
+            let (_, record) = etcdctl(&self.etcd.url, &["get", "--print-value-only", "/baton/v1/home/gateways/0"]);
+            record.contains("10.77.3.1:")
+        };
+        let took = wait_for("the gateway tells its new address", SHOWN_MAX, is_told);
+        ip(&["-n", &spaces[0], "link", "del", "late0"]).unwrap();
+        let gone = wait_for("the gateway tells that it is gone", SHOWN_MAX, || !is_told());
+        println!("a new cable was told after {took:?}, and that it is gone after {gone:?}");
+        let status = self.client.get("/distributed/status").json();
+        let is_shown = |link: &Value| link["mtu"].is_u64() && link["interface"] == "fast0";
+        assert!(status["links"].as_array().is_some_and(|links| links.iter().any(is_shown)), "{}", status["links"]);
     }
 
     /// Waits until the links between the machines are shown with these uses, and prints the table.
@@ -285,4 +308,5 @@ fn frames_take_the_fast_cable_and_lose_nothing_when_it_is_cut_and_comes_back() {
         shown.unwrap_or_else(|panic| resume_unwind(panic));
     });
     assert_eq!(cables.client.metric("baton_epochs_total"), epochs, "something was lost on the way back");
+    cables.gateway_tells_a_late_cable();
 }

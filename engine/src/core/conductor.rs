@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use schema::frame::{Frame, Hop};
-use schema::record::{ClaimRecord, GatewayRecord, KvBlocks, KvKinds};
+use schema::record::{AdvertisedAddress, ClaimRecord, GatewayRecord, KvBlocks, KvKinds};
 use schema::{Epoch, Generation, Keyspace, Step};
 use tracing::{debug, info, warn};
 
@@ -49,6 +49,8 @@ pub(crate) struct Conductor {
     view: Arc<ClusterView>,
     /// This gateway's newest registration.
     registered: Option<GatewayRegistration>,
+    /// The addresses at which it takes frames. `None` as long as they are those of its registration.
+    addresses: Option<Vec<AdvertisedAddress>>,
     /// This gateway's share of the blocks of keys and values.
     holdings: Holdings,
     /// The pipeline in use. `None` while the view shows none, or none that this gateway may use.
@@ -90,6 +92,7 @@ impl Conductor {
             scheduler,
             view,
             registered: None,
+            addresses: None,
             holdings: Holdings::default(),
             identity: None,
             epochs: Epoch(0),
@@ -141,6 +144,10 @@ impl Conductor {
                 self.registered = Some(registered);
                 let view = self.view.clone();
                 return self.handle(Event::ViewChanged(view), now);
+            }
+            Event::AddressesChanged(addresses) => {
+                self.addresses = Some(addresses);
+                may_write_record = true;
             }
             Event::Arrived(frame) => self.arrived(frame, &mut after, &mut orders, now),
             Event::Route(event) => self.routed(event, &mut orders, now),

@@ -24,7 +24,7 @@ use super::meter::{EventTimes, Meter};
 use super::scheduler::Scheduler;
 use crate::generate::{Failure, PipelineStatus, Rejection, Request, SequenceReport, TokenEvent};
 use crate::limits::{GATEWAY_TICK, REPORT_EVERY};
-use crate::link::{ClusterKey, Inbound, LinkError, Message, Refusals};
+use crate::link::{AdvertisedAddresses, ClusterKey, Inbound, LinkError, Message, Refusals};
 use crate::membership::report_gateway_load;
 use crate::route::{PeerAddresses, Route, RouteEvent};
 use crate::share::GatewayRegistration;
@@ -46,6 +46,7 @@ pub(super) struct Parts {
     pub(super) keyspace: Keyspace,
     pub(super) views: watch::Receiver<Arc<ClusterView>>,
     pub(super) inbound: Inbound,
+    pub(super) addresses: AdvertisedAddresses,
     pub(super) submissions: mpsc::Receiver<Submission>,
     pub(super) status: watch::Sender<PipelineStatus>,
     pub(super) sequences: watch::Sender<Arc<[SequenceReport]>>,
@@ -64,6 +65,7 @@ pub(super) struct Driver {
     conductor: Conductor,
     views: watch::Receiver<Arc<ClusterView>>,
     inbound: Inbound,
+    addresses: AdvertisedAddresses,
     /// Frames that were refused.
     refusals: Refusals,
     submissions: mpsc::Receiver<Submission>,
@@ -131,6 +133,8 @@ enum Wakeup {
     ViewChanged,
     /// This gateway has a new registration.
     Registered,
+    /// The addresses of this machine have changed.
+    AddressesChanged,
     Submitted(Submission),
     /// A write to the store ended, successfully or not.
     Written(Purpose),
@@ -150,6 +154,7 @@ impl Driver {
             keyspace,
             views,
             inbound,
+            addresses,
             submissions,
             status,
             sequences,
@@ -167,6 +172,7 @@ impl Driver {
             conductor: Conductor::new(keyspace, scheduler, view),
             views,
             inbound,
+            addresses,
             refusals: Refusals::of("frame"),
             submissions,
             pending: HashMap::new(),
@@ -210,6 +216,10 @@ impl Driver {
                 Wakeup::Routed(event) => self.dispatch(Event::Route(event)),
                 Wakeup::ViewChanged => self.follow_view(),
                 Wakeup::Registered => self.register(),
+                Wakeup::AddressesChanged => {
+                    let addresses = self.addresses.newest();
+                    self.dispatch(Event::AddressesChanged(addresses));
+                }
                 Wakeup::Submitted(submission) => self.submit(submission),
                 Wakeup::Written(purpose) => self.dispatch(Event::Written(purpose)),
                 // Reports the end of both purposes, because the conductor would wait for ever for the one that
@@ -239,6 +249,7 @@ impl Driver {
             event = self.route.next() => Wakeup::Routed(event),
             Ok(()) = self.views.changed() => Wakeup::ViewChanged,
             Ok(()) = self.registrations.changed() => Wakeup::Registered,
+            () = self.addresses.changed() => Wakeup::AddressesChanged,
             () = sleep_until(wakes_at) => Wakeup::Wake,
             Some(written) = self.writes.join_next() => written.map_or(Wakeup::WriteFailed, Wakeup::Written),
             submission = self.submissions.recv() => submission.map_or(Wakeup::Stop, Wakeup::Submitted),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use schema::SequenceId;
 use schema::frame::{Frame, Hop, Tokens};
+use schema::record::AdvertisedAddress;
 
 use super::fault::PipelineFault;
 use crate::generate::{Rejection, Request, TokenEvent};
@@ -20,6 +21,8 @@ pub(crate) enum Event {
     ViewChanged(Arc<ClusterView>),
     /// The gateway's newest registration.
     Registered(GatewayRegistration),
+    /// The gateway takes frames at these addresses now.
+    AddressesChanged(Vec<AdvertisedAddress>),
     Arrived(Frame),
     /// An event of the route to the first stage.
     Route(RouteEvent),

@@ -150,13 +150,14 @@ impl PipelineHandle {
                     Ok(inbound) => inbound,
                     Err(error) => return drop(ready.send(Err(error))),
                 };
-                let addresses = inbound.addresses().await.newest();
-                if ready.send(Ok((inbound.endpoint().to_owned(), addresses))).is_ok() {
+                let mut addresses = inbound.addresses().await;
+                if ready.send(Ok((inbound.endpoint().to_owned(), addresses.newest()))).is_ok() {
                     let driver = Driver::new(Parts {
                         store: driver_store,
                         keyspace: driver_keyspace,
                         views: driver_views,
                         inbound,
+                        addresses,
                         submissions: inbox,
                         status: status_out,
                         sequences: sequences_out,

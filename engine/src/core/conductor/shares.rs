@@ -37,9 +37,11 @@ impl Conductor {
         let own = self.own_record()?.clone();
         let trouble = self.lasting_trouble(now);
         let epoch = epochs::to_name(self.epochs, &own);
-        if trouble.is_some() != own.value.trouble.is_some() || epoch.is_some() {
+        let addresses = self.addresses.as_ref().filter(|addresses| **addresses != own.value.addresses).cloned();
+        if trouble.is_some() != own.value.trouble.is_some() || epoch.is_some() || addresses.is_some() {
             self.last_write = Some((self.view.revision, now));
-            let record = GatewayRecord { trouble, epoch: epoch.or(own.value.epoch), ..own.value };
+            let (epoch, addresses) = (epoch.or(own.value.epoch), addresses.unwrap_or(own.value.addresses));
+            let record = GatewayRecord { trouble, epoch, addresses, ..own.value };
             return Some(self.commit_record(slot, &record, lease));
         }
         let kv_tokens_needed = self.kv_tokens_needed(&own.value, now);

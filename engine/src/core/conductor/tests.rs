@@ -94,3 +94,28 @@ fn an_epoch_that_a_stage_made_up_is_not_followed() {
     let record: GatewayRecord = serde_json::from_slice(value).unwrap();
     assert_eq!(record.epoch, Some(sent.epoch));
 }
+
+#[test]
+fn addresses_that_have_changed_are_written_once() {
+    let keyspace = Keyspace::new(&"test".parse().unwrap());
+    let mut conductor = Conductor::new(keyspace, Scheduler::new(false), Arc::new(ClusterView::default()));
+    conductor.handle(Event::Registered(REGISTERED), Instant::now());
+    view_of(&mut conductor, view());
+    let interface = schema::record::NetworkInterface {
+        name: "late0".to_owned(),
+        kind: schema::record::InterfaceKind::Ethernet,
+        megabits_per_second: None,
+        mtu: Some(1500),
+    };
+    let late = AdvertisedAddress { endpoint: "tcp://10.9.9.9:7000".to_owned(), interface };
+    let orders = conductor.handle(Event::AddressesChanged(vec![late]), Instant::now());
+    let Some(Order::Commit(Purpose::Record, txn)) = orders.last() else { panic!("no record: {orders:?}") };
+    let crate::store::Write::Put { value, .. } = &txn.writes[0] else { panic!("{txn:?}") };
+    let record: GatewayRecord = serde_json::from_slice(value).unwrap();
+    assert_eq!(record.addresses[0].endpoint, "tcp://10.9.9.9:7000");
+    conductor.handle(Event::Written(Purpose::Record), Instant::now());
+    let mut written = view();
+    written.gateways.insert(0, versioned(record));
+    let orders = view_of(&mut conductor, written);
+    assert!(!orders.iter().any(|order| matches!(order, Order::Commit(Purpose::Record, _))), "{orders:?}");
+}
