@@ -41,6 +41,7 @@ fn candidates(count: u64, layers_each: u64, link_us: u32) -> Vec<Candidate> {
             budget_bytes: 1_500_000_000 + (layers_each + index * 31 % 5) * 270_000_000,
             speed: [(FORMAT.to_owned(), speed)].into(),
             link_us: link_us + (index * 131 % 17) as u32 * link_us / 5,
+            link_megabits_per_second: None,
             fixed: None,
         }
     };

@@ -111,6 +111,7 @@ fn records() -> Vec<(String, String)> {
             advertised("tcp://192.168.1.12:41873", "en1", InterfaceKind::Wifi),
         ],
         link_us: 180,
+        link_megabits_per_second: Some(9400),
         leaving: false,
         standby: Vec::new(),
         stored: None,

@@ -38,7 +38,15 @@ fn links_ps(model: &ModelRecord, candidates: &[Candidate], shards: &[Shard]) -> 
     if !holders().all(|stage| has_measured(model, &stage.speed)) {
         return 0;
     }
-    holders().map(|stage| u128::from(stage.link_us) * MICROSECOND_PS).sum()
+    holders().map(|stage| link_ps(model, stage)).sum()
+}
+
+/// The time of a stage's link: its latency, and the time of a micro-batch's rows by its throughput.
+fn link_ps(model: &ModelRecord, stage: &Candidate) -> u128 {
+    let bits = u128::from(ROWS) * u128::from(model.hidden) * 8 * size_of::<f32>() as u128;
+    // A bit takes a microsecond at 1 Mbit/s.
+    let transfer_ps = |megabits: u32| bits * MICROSECOND_PS / u128::from(megabits.max(1));
+    u128::from(stage.link_us) * MICROSECOND_PS + stage.link_megabits_per_second.map_or(0, transfer_ps)
 }
 
 /// The best division among `candidates`. It may leave some out because of their links. One that gives layers to a stage
@@ -54,9 +62,10 @@ pub fn plan_with_links(model: &ModelRecord, candidates: &[Candidate]) -> Result<
         return Ok(all);
     }
     let (mut best, mut best_ps) = (all, through_ps);
+    let times: Vec<_> = candidates.iter().map(|stage| link_ps(model, stage)).collect();
     let mut slow: Vec<_> =
-        (0..candidates.len()).filter(|at| candidates[*at].fixed.is_none() && candidates[*at].link_us > 0).collect();
-    slow.sort_by_key(|at| std::cmp::Reverse(candidates[*at].link_us));
+        (0..candidates.len()).filter(|at| candidates[*at].fixed.is_none() && times[*at] > 0).collect();
+    slow.sort_by_key(|at| std::cmp::Reverse(times[*at]));
     for left_out in stages_to_leave_out(slow.len()) {
         let is_left_out = |at: &usize| left_out.iter().any(|choice| slow[*choice] == *at);
         let others: Vec<_> =

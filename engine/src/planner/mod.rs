@@ -58,8 +58,10 @@ pub struct Candidate {
     pub budget_bytes: u64,
     /// Its measured speeds. Empty until it has measured them.
     pub speed: Speeds,
-    /// The time of the link from it to the next stage, in microseconds.
+    /// The latency of the link from it to the next stage, in microseconds.
     pub link_us: u32,
+    /// Its throughput in Mbit/s, if it was measured.
+    pub link_megabits_per_second: Option<u32>,
     /// The layers that it holds, whatever the others hold.
     pub fixed: Option<LayerRange>,
 }
@@ -165,6 +167,7 @@ pub fn in_order<'a>(
                 budget_bytes: record.memory_budget_bytes,
                 speed,
                 link_us: if share_one_machine { 0 } else { record.link_us },
+                link_megabits_per_second: record.link_megabits_per_second.filter(|_| !share_one_machine),
                 fixed: None,
             };
             (place, candidate)

@@ -136,6 +136,7 @@ mod tests {
             budget_bytes: *budget_bytes,
             speed: Speeds::new(),
             link_us: 0,
+            link_megabits_per_second: None,
             fixed: None,
         };
         budgets.iter().enumerate().map(candidate).collect()

@@ -139,6 +139,7 @@ mod tests {
             budget_bytes: 1000,
             speed: schema::record::Speeds::new(),
             link_us: 0,
+            link_megabits_per_second: None,
             fixed: None,
         };
         let (candidates, names) = (["a", "b", "c"].map(candidate), ["a", "b", "c"].map(name));

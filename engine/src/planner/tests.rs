@@ -16,6 +16,7 @@ fn candidates(budgets: &[u64]) -> Vec<Candidate> {
         budget_bytes: *budget,
         speed: Speeds::new(),
         link_us: 0,
+        link_megabits_per_second: None,
         fixed: None,
     };
     budgets.iter().enumerate().map(candidate).collect()
@@ -233,6 +234,20 @@ fn a_stage_with_a_slow_link_is_left_out_unless_memory_needs_it() {
     assert_eq!(holders(7_000, u64::MAX), 4);
     assert_eq!(holders(50_000, u64::MAX), 3);
     assert_eq!(holders(50_000, 30_000), 4, "with three there would be no room");
+}
+
+#[test]
+fn a_link_counts_by_its_throughput_too() {
+    let holders = |megabits| {
+        let (mut model, mut stages) = with_a_slow_link(100);
+        // 8 rows of 20,480 bytes.
+        model.hidden = 5120;
+        stages[3].link_megabits_per_second = megabits;
+        plan_with_links(&model, &stages).unwrap().len()
+    };
+    // They take 0.13 ms, 1.3 ms and 55 ms; a quarter of the model takes 7.5 ms.
+    assert_eq!([None, Some(10_000), Some(1000), Some(24)].map(holders), [4, 4, 4, 3]);
+    assert_eq!(holders(Some(0)), 3, "no division by zero");
 }
 
 #[test]

@@ -13,7 +13,7 @@ mod setup;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use schema::record::{EvictionRecord, LinkReport, PinStatus, RefusedFrame, StageRecord};
+use schema::record::{EvictionRecord, LinkReport, LinkState, PinStatus, RefusedFrame, StageRecord};
 use schema::{Key, Keyspace, StageName};
 use tracing::{info, warn};
 
@@ -23,7 +23,7 @@ use self::reconcile::{Decided, Pace};
 use self::relay::Relay;
 pub(crate) use self::setup::{MemberSetup, MemoryBound};
 use super::done::Done;
-use super::held::Held;
+use super::held::{Held, Next};
 use super::stability::StabilityTracker;
 use crate::decide::{Action, Waiting, same_decision};
 use crate::limits::DRAIN_MAX;
@@ -77,6 +77,11 @@ pub(crate) struct Member {
     load_written_at: Option<Instant>,
     /// Time at which it stops at the latest, if it is to stop.
     drained_by: Option<Instant>,
+}
+
+/// True if what was measured is more than twice or less than half of what is known.
+fn differs(measured: u32, known: u32) -> bool {
+    measured / 2 > known || known / 2 > measured
 }
 
 // === impl Member ===
@@ -147,6 +152,7 @@ impl Member {
             }
             Event::Links(links) => {
                 self.links = links;
+                self.record_throughput();
                 Vec::new()
             }
             Event::Tick(memory) => self.report(memory, now),
@@ -273,8 +279,18 @@ impl Member {
     fn record_link(&mut self, round_trip: Option<Duration>) {
         let Some(one_way) = round_trip.map(|round_trip| round_trip / 2) else { return };
         let (link_us, known) = (u32::try_from(one_way.as_micros()).unwrap_or(u32::MAX), self.record.link_us);
-        if link_us / 2 > known || known / 2 > link_us {
+        if differs(link_us, known) {
             self.record.link_us = link_us;
+        }
+    }
+
+    /// Records the measured throughput of the address in use of the next stage, by the same rule.
+    fn record_throughput(&mut self) {
+        let Some(Next::Stage { endpoint, .. }) = self.held.as_ref().map(|held| held.next(&self.view)) else { return };
+        let is_used = |link: &&LinkReport| link.to == endpoint && link.state == LinkState::Used;
+        let Some(megabits) = self.links.iter().find(is_used).and_then(|link| link.megabits_per_second) else { return };
+        if self.record.link_megabits_per_second.is_none_or(|known| differs(megabits, known)) {
+            self.record.link_megabits_per_second = Some(megabits);
         }
     }
 

@@ -86,6 +86,10 @@ pub struct StageRecord {
     /// took to be made. 0 within a machine, and until it has made one.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub link_us: u32,
+    /// Throughput of that link in Mbit/s, as it measured it. `None` within a machine, until it has measured one, and in
+    /// the records of older stages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link_megabits_per_second: Option<u32>,
     /// True if it is about to stop and other stages are to take over its layers.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub leaving: bool,
@@ -233,6 +237,7 @@ impl StageRecord {
             interface: None,
             addresses: Vec::new(),
             link_us: 0,
+            link_megabits_per_second: None,
             leaving: false,
             standby: Vec::new(),
             stored: None,

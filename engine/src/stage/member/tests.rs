@@ -253,3 +253,10 @@ fn a_last_stage_whose_answers_do_not_arrive_evicts_itself_if_others_suffice() {
     feed(&mut gone, Event::ViewChanged(Arc::new(view)), now);
     assert!(!evicts(&mut gone, late), "the store knows no such gateway any more");
 }
+
+#[test]
+fn a_link_that_was_measured_again_moves_nothing_unless_it_differs_by_a_factor_of_two() {
+    let measured = [940, 600, 1880, 470, 1882, 468, 24];
+    assert_eq!(measured.map(|measured| differs(measured, 940)), [false, false, false, false, true, true, true]);
+    assert!(differs(1880, 0) && differs(0, 10) && !differs(1, 0));
+}

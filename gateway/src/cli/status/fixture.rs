@@ -58,6 +58,7 @@ fn stage(host: &str, tokens_per_second: f64) -> StageRecord {
         interface: None,
         addresses: Vec::new(),
         link_us: 0,
+        link_megabits_per_second: None,
         leaving: false,
         standby: Vec::new(),
         stored: None,
