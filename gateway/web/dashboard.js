@@ -5,6 +5,7 @@ import { colourNumbers } from "./colours.js";
 import { byId, onFrame, restoreTheme, setAttribute, setText, themeButton } from "./dom.js";
 import { Drill } from "./drill.js";
 import { follow } from "./live.js";
+import { Links } from "./links.js";
 import { DecisionLog } from "./log.js";
 import { Machines } from "./machines.js";
 import { LinkLoads, Pipeline, placed } from "./pipeline.js";
@@ -25,6 +26,7 @@ const machines = new Machines(byId("machines"), (name) => {
   const stage = state.cluster.stages[name];
   if (stage) dialog.open(stage, stage.layers, layerCount());
 });
+const links = new Links(byId("links-panel"));
 const plots = new Plots(byId("plots"));
 const requests = new Requests(byId("requests"));
 const drill = new Drill();
@@ -43,6 +45,7 @@ const draw = onFrame(() => {
     drawMoves(cluster);
     pipeline.draw(view);
     machines.draw({ ...view });
+    links.draw(cluster);
     drill.draw(state);
     requests.draw({ requests: state.requests, numbers: colourNumbers(cluster.stages) });
     const hasHandles = document.querySelector(".handle") !== null;

@@ -13,6 +13,23 @@ const INTERFACES = [
   undefined,
 ];
 
+/** More links than the page draws: of each three addresses the second is used, and one is of nobody who is known. */
+function links() {
+  const all = {};
+  for (let n = 0; n < 60; n += 1) {
+    const address = `tcp://10.1.${n}.2:7000`;
+    const known = { interface: "en0", kind: "ethernet", rtt_us: 94 + n, measured_megabits_per_second: 9412, mtu: 9000 };
+    all[`s s ${address}`] = {
+      ...(n % 3 ? known : {}),
+      from: "s0000",
+      to: n % 3 ? "s0001" : "<b>nobody</b>",
+      address,
+      state: ["dead", "used", "spare"][n % 3],
+    };
+  }
+  return all;
+}
+
 /** The state of a cluster of `count` stages. */
 export function state(count) {
   const stages = {};
@@ -86,6 +103,7 @@ export function state(count) {
       stages,
       pins: {},
       gateways: { 0: { slot: 0, url: "-" } },
+      links: links(),
       store: { reachable: true, revision: 1 },
       complaints: [],
     },

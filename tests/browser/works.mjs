@@ -624,6 +624,15 @@ async function scrolled(page, url, count) {
     const kinds = ["bridge0 · thunderbolt", "en0 · ethernet · 10 Gbit/s", "wlp2s0 · Wi-Fi", "eth0 · kind unknown"];
     return [...kinds, "unknown interface", "RTT"].every((kind) => links.includes(kind));
   });
+  const table = await page.locator("#links tbody tr").allInnerTexts();
+  const used = table[0].split("\t");
+  const first = ["s0000", "s0001", "en0 (ethernet)", "10.1.1.2:7000", "95 µs", "9.4", "9000", "used"];
+  same("the address in use comes first", used, first);
+  same("links are bounded and the rest is counted", [table.length, await text(page, "#links-count")], [
+    40,
+    "and 20 more: baton status",
+  ]);
+  check("an unknown peer's name stays text", table.some((row) => row.includes("<b>nobody</b>")), table.at(-1));
   const rows = await page.locator(".machine").count();
   check("and only those in the window are drawn", rows > 5 && rows < 40, rows);
   const frames = await page.evaluate(

@@ -187,3 +187,5 @@ pub(crate) const FILE_WATCH_INTERVAL: Duration = Duration::from_secs(2);
 /// Bytes of a file with a certificate or a key: a chain of ten certificates fits many times.
 #[cfg(feature = "tls")]
 pub(crate) const TLS_FILE_BYTES_MAX: u64 = 256 << 10;
+/// Links between machines that a status shows: those of a hundred machines in a row, each with a few addresses.
+pub(crate) const LINKS_MAX: usize = 512;

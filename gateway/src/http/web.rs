@@ -50,6 +50,7 @@ const FILES: &[File] = &[
     script("/web/machines.js", include_str!("../../web/machines.js")),
     script("/web/plots.js", include_str!("../../web/plots.js")),
     script("/web/requests.js", include_str!("../../web/requests.js")),
+    script("/web/links.js", include_str!("../../web/links.js")),
     script("/web/log.js", include_str!("../../web/log.js")),
     script("/web/live.js", include_str!("../../web/live.js")),
     script("/web/sse.js", include_str!("../../web/sse.js")),

@@ -11,6 +11,7 @@ mod stage_table;
 mod text;
 
 pub use document::StatusDocument;
+pub(super) use link_table::gigabits;
 pub use text::render;
 
 use super::cluster;

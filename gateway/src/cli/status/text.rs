@@ -129,13 +129,13 @@ mod tests {
         let text = shown(&view);
         let table: Vec<_> = text.lines().skip_while(|line| !line.starts_with("LINK FROM")).take(4).collect();
         insta::assert_snapshot!(table.join("\n"), @r"
-        LINK FROM  TO                 INTERFACE              ADDRESS            RTT      GBIT/S  USE
-        left       right              bridge0 (thunderbolt)  169.254.7.2:7000   0.09 ms  9.4     used
-        left       right              en1 (wifi)             192.168.1.12:7000  2.91 ms  -       spare
-        left       tcp://192.0.2.9:1  -                      192.0.2.9:1        -        -       dead
+        LINK FROM  TO                 INTERFACE              ADDRESS            RTT      GBIT/S  MTU   USE
+        left       right              bridge0 (thunderbolt)  169.254.7.2:7000   0.09 ms  9.4     1500  used
+        left       right              en1 (wifi)             192.168.1.12:7000  2.91 ms  -       1500  spare
+        left       tcp://192.0.2.9:1  -                      192.0.2.9:1        -        -       -     dead
         ");
         let json = serde_json::to_value(StatusDocument::new("home", &view)).unwrap();
-        assert_eq!(json["links"][0]["kind"], "thunderbolt");
+        assert_eq!((&json["links"][0]["kind"], &json["links"][0]["mtu"]), (&"thunderbolt".into(), &1500.into()));
         assert_eq!((&json["links"][1]["rtt_us"], &json["links"][1]["state"]), (&2910.into(), &"spare".into()));
     }
 

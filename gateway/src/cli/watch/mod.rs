@@ -7,6 +7,7 @@ mod fitted_table;
 mod limits;
 mod line;
 mod link_loads;
+mod links;
 mod live_state;
 mod page;
 mod picture;

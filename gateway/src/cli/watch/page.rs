@@ -5,7 +5,7 @@ use super::line::{PageLine, Tone, wrap};
 use super::link_loads::LinkLoads;
 use super::picture::{Cluster, Picture};
 use super::units::{duration, layers, number, percent, sparkline, whole};
-use super::{decisions, requests, stages};
+use super::{decisions, links, requests, stages};
 
 /// Stages that are named of those that move.
 const MOVING_MAX: usize = 4;
@@ -42,8 +42,9 @@ pub(super) struct Beside<'a> {
 pub(super) fn render(picture: &Picture, beside: Beside<'_>, screen: Screen) -> String {
     let Screen { columns, rows, colours } = screen;
     let mut lines = head(picture, beside, columns);
-    // Three blank lines, three headings; of what is left, stages take half, requests a quarter.
-    let left = rows.map(|rows| rows.saturating_sub(1 + lines.len() + 6));
+    // Four blank lines, four headings; of what is left, stages take half, requests a quarter, links an eighth.
+    let tables = if picture.cluster.links.is_empty() { 3 } else { 4 };
+    let left = rows.map(|rows| rows.saturating_sub(1 + lines.len() + 2 * tables));
     let stages_max = left.map_or(usize::MAX, |left| (left / 2).max(3));
     let table = stages::render(&picture.cluster, beside.loads, stages_max, columns);
     let requests_max = left.map_or(PIPE_LINES_MAX, |left| (left / 4).max(2));
@@ -51,6 +52,9 @@ pub(super) fn render(picture: &Picture, beside: Beside<'_>, screen: Screen) -> S
     append_table(&mut lines, &table, picture.cluster.stages.len(), "stages");
     let reasons = stages::reasons(&picture.cluster).take(stages_max.min(PIPE_LINES_MAX));
     lines.extend(reasons.map(|reason| PageLine::new(Tone::Bad, &reason)));
+    let links_max = left.map_or(PIPE_LINES_MAX, |left| (left / 8).max(2));
+    let links = links::render(&picture.cluster.links, links_max, columns);
+    append_table(&mut lines, &links, picture.cluster.links.len(), "links");
     append_table(&mut lines, &running, picture.requests.len(), "requests");
     if picture.requests.is_empty() {
         lines.extend([PageLine::default(), PageLine::new(Tone::Dim, "no request runs or waits")]);
@@ -282,6 +286,33 @@ mod tests {
         }
         let pipe = page(usize::MAX, None, false);
         assert!(!pipe.contains('\x1b') && pipe.contains("LINK FULL") && !pipe.contains('…'), "{pipe}");
+    }
+
+    #[test]
+    fn links_show_the_used_address_first_and_count_those_without_room() {
+        let mut picture = picture();
+        let link = |address: &str, state: &str, rtt_us: u32| {
+            json!({"from": "left", "to": "right", "interface": "en0", "kind": "ethernet", "address": address,
+                "rtt_us": rtt_us, "measured_megabits_per_second": 940, "mtu": 1500, "state": state})
+        };
+        let links = json!({"a": link("tcp://10.0.0.2:7000", "spare", 2910),
+            "b": link("tcp://10.0.1.2:7000", "used", 94),
+            "c": {"from": "left", "to": "right", "address": "tcp://10.0.2.2:7000", "state": "dead"}});
+        picture.cluster.links = serde_json::from_value(links).unwrap();
+        let beside = Beside { cluster: "home", connection: Ok("here"), loads: &LinkLoads::default(), counted: "" };
+        let at = |columns, rows| render(&picture, beside, Screen { columns, rows, colours: false });
+        let wide = at(120, None);
+        let table: Vec<_> = wide.lines().skip_while(|line| !line.starts_with("LINK FROM")).take(4).collect();
+        let expected = [
+            "LINK FROM  TO     INTERFACE       ADDRESS        RTT     GBIT/S  MTU   USE",
+            "left       right  en0 (ethernet)  10.0.1.2:7000  94 µs   0.94    1500  used",
+            "left       right  en0 (ethernet)  10.0.0.2:7000  2.9 ms  0.94    1500  spare",
+            "left       right  -               10.0.2.2:7000  -       -       -     dead",
+        ];
+        assert_eq!(table, expected, "{wide}");
+        let narrow = at(60, Some(30));
+        assert!(narrow.contains("and 1 more links") && narrow.contains("USE") && !narrow.contains("MTU"), "{narrow}");
+        assert!(narrow.lines().count() < 30 && narrow.lines().all(|line| console::measure_text_width(line) <= 60));
     }
 
     #[test]

@@ -30,6 +30,8 @@ pub(super) struct Cluster {
     pub(super) stages: BTreeMap<String, Stage>,
     pub(super) pins: BTreeMap<String, PinState>,
     pub(super) gateways: BTreeMap<String, serde::de::IgnoredAny>,
+    /// The links between machines, by sender and address.
+    pub(super) links: BTreeMap<String, Link>,
     pub(super) store: StoreState,
     pub(super) kv: KvUse,
     pub(super) running: u64,
@@ -92,6 +94,23 @@ pub(super) struct PinState {
 pub(super) struct StoreState {
     pub(super) reachable: bool,
     pub(super) alarms: Vec<String>,
+}
+
+/// One address of a peer on another machine, as the sender finds it.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub(super) struct Link {
+    pub(super) from: String,
+    pub(super) to: String,
+    /// The interface of the machine that takes.
+    pub(super) interface: Option<String>,
+    pub(super) kind: Option<String>,
+    pub(super) address: String,
+    pub(super) rtt_us: Option<u32>,
+    pub(super) measured_megabits_per_second: Option<u32>,
+    pub(super) megabits_per_second: Option<u32>,
+    pub(super) mtu: Option<u32>,
+    pub(super) state: String,
 }
 
 /// The blocks of keys and values of this gateway.

@@ -3,7 +3,7 @@
 
 use engine::expert_report::ExpertReport;
 use engine::generate::PipelineStatus;
-use engine::link_lines::interface_in_use;
+use engine::link_lines::{LinkLine, interface_in_use, links};
 use engine::report::{ClusterReport, StageReport};
 use engine::view::{ClusterView, Complaint, PinReport};
 use http::StatusCode;
@@ -16,6 +16,7 @@ use serde::Serialize;
 use warp::reply::Response;
 
 use crate::http::error::json_response;
+use crate::http::limits::LINKS_MAX;
 use crate::http::served_model::ServedModel;
 
 /// The cluster as the store shows it, and the pipeline as this gateway runs it. `null` stands for a value that is not
@@ -31,6 +32,8 @@ struct StatusBody<'a> {
     stages: Vec<StageBody<'a>>,
     pins: &'a [PinReport],
     gateways: Vec<GatewayBody<'a>>,
+    /// The links between machines.
+    links: Vec<LinkLine>,
     store: StoreBody<'a>,
     kv: KvUseBody,
     running: usize,
@@ -196,6 +199,7 @@ impl<'a> StatusBody<'a> {
             stages: report.stages.iter().map(|stage| StageBody::new(stage, model, view)).collect(),
             pins: &report.pins,
             gateways: report.gateways.iter().map(|(slot, gateway)| GatewayBody::new(*slot, gateway)).collect(),
+            links: links(view).into_iter().take(LINKS_MAX).collect(),
             store,
             kv: KvUseBody {
                 blocks: status.kv_blocks.full,

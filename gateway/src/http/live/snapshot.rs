@@ -15,8 +15,9 @@ const NAMED_LISTS: [(&str, &str); 3] = [("stages", "name"), ("pins", "stage"), (
 pub(super) fn take(state: &ServedModel) -> Value {
     let mut cluster = status_value(state);
     for (list, key) in NAMED_LISTS {
-        by_name(&mut cluster, list, key);
+        by_name(&mut cluster, list, |entry| text(&entry[key]));
     }
+    by_name(&mut cluster, "links", |link| [&link["from"], &link["to"], &link["address"]].map(text).join(" "));
     let requests: Map<_, _> =
         state.pipeline.sequences().iter().map(|report| (report.id.to_string(), request(report))).collect();
     let drills = state.drills.as_ref();
@@ -27,13 +28,14 @@ pub(super) fn take(state: &ServedModel) -> Value {
 }
 
 /// Turns a list of the status into an object, so that a patch need not repeat the whole list.
-fn by_name(cluster: &mut Value, list: &str, key: &str) {
+fn by_name(cluster: &mut Value, list: &str, name: impl Fn(&Value) -> String) {
     let Some(Value::Array(entries)) = cluster.get_mut(list).map(Value::take) else { return };
-    let name = |entry: &Value| match &entry[key] {
-        Value::String(name) => name.clone(),
-        other => other.to_string(),
-    };
     cluster[list] = entries.into_iter().map(|entry| (name(&entry), entry)).collect::<Map<_, _>>().into();
+}
+
+/// A name as it is, or a number in digits.
+fn text(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 fn request(report: &SequenceReport) -> Value {
