@@ -22,7 +22,7 @@ use crate::client::Scheme;
 use crate::http::{self, AccessControl, AppState, Models, ServerTls, TlsNames};
 use crate::models::Cache;
 use crate::running::RunningFolder;
-use crate::settings::{ClusterChoice, HttpSettings, MemberSettings};
+use crate::settings::{ClusterChoice, Host, HttpSettings, MemberSettings};
 
 /// A running gateway.
 pub(super) struct GatewayServer {
@@ -126,7 +126,7 @@ impl GatewayServer {
         let GatewayParts { member, http: http_settings, drain_time, alone, clusters, cache, state } = parts;
         let address =
             listener.tcp.local_addr().map_err(|cause| RunError::Io { doing: "read the HTTP address", cause })?;
-        let host = member.advertise.as_ref().map(|host| host.as_str());
+        let host = member.advertise.as_ref().map(Host::as_str);
         let url = url(listener.scheme(), address, host);
         let certificate = listener.certificate().map(|(path, _)| path.to_owned());
         let opener = ClusterOpener::new(store, member, http_settings, url, certificate, drain_time);
