@@ -67,9 +67,9 @@ pub(crate) struct Member {
     unreachable_next: Option<Unreachable>,
     evictions: Evictions,
     quarantine: Quarantine,
-    /// Time at which it last looked whether the store has its record.
     /// The addresses of its peers, as it finds them.
     links: Vec<LinkReport>,
+    /// Time at which it last looked whether the store has its record.
     recorded_at: Instant,
     /// Time at which it last counted its load.
     reported_at: Instant,
