@@ -29,11 +29,11 @@ use crate::models::{self, Cache};
 use crate::running::RunningFolder;
 use crate::settings::ClusterChoice;
 
-/// What is needed to serve further clusters.
+/// The parts with which further clusters are served.
 pub(super) struct OtherClusters {
     pub(super) opener: ClusterOpener,
     pub(super) state: Arc<AppState>,
-    /// Which clusters.
+    /// The clusters that are chosen.
     pub(super) wanted: Vec<ClusterChoice>,
     /// The files of models.
     pub(super) cache: Cache,

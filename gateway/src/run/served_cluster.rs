@@ -57,7 +57,7 @@ fn recommended_sampling(file: &ModelFile, is_used: bool) -> GenerationConfig {
 // === impl ClusterOpener ===
 
 impl ClusterOpener {
-    /// What a `baton up` or a `baton gateway` with these settings opens.
+    /// The opener of a `baton up` or a `baton gateway` with these settings.
     pub(super) fn new(
         store: SharedStore,
         member: &MemberSettings,

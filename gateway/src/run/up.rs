@@ -161,7 +161,7 @@ pub async fn up(mut settings: UpSettings) -> Result<(), RunError> {
     outcome
 }
 
-/// What came of opening the gateway.
+/// The outcome of opening the gateway.
 enum Opening {
     /// The order to stop came first.
     Stopped,

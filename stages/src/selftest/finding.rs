@@ -1,11 +1,11 @@
-//! What one check found.
+//! The finding of one check.
 
 use std::time::{Duration, Instant};
 
-/// What one check found.
+/// The finding of one check.
 #[derive(Debug, Clone)]
 pub struct Finding {
-    /// What was checked.
+    /// The thing that was checked.
     pub name: String,
     /// The outcome.
     pub outcome: Outcome,

@@ -16,7 +16,7 @@ const LAYERS: u32 = 4;
 /// Largest difference of the logarithm of a probability from transformers', with keys and values in half precision.
 const TOLERANCE: f32 = 2e-3;
 
-/// What transformers computed.
+/// The results of transformers.
 #[derive(Debug, Deserialize)]
 struct Expected {
     input_ids: Vec<u32>,

@@ -30,7 +30,7 @@ use crate::weights::ModelFile;
 pub struct SelfTest {
     device: DeviceChoice,
     threads: NonZeroUsize,
-    /// Where models are written.
+    /// The folder of the models.
     folder: PathBuf,
     /// The device's description, as a stage's record has it.
     pub record: StageRecord,

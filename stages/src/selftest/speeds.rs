@@ -64,7 +64,7 @@ pub(super) fn measure(test: &SelfTest) -> Result<MeasuredSpeeds, SelfTestError> 
     Ok(MeasuredSpeeds { read_bytes_per_second, rows })
 }
 
-/// What a stage that holds the whole model measures. Nothing if the device does not compute it.
+/// The speeds that a stage with the whole model measures. Nothing if the device does not compute it.
 fn of_model(test: &SelfTest, path: &Path) -> Result<Speeds, SelfTestError> {
     let loader = match test.loader(path) {
         Ok(loader) => loader,
