@@ -28,14 +28,9 @@ pub const LOOKBACK_TOKENS_MAX: usize = 8192;
 /// Later requests of higher priority that may start before a waiting one. After that, the waiting one goes before all
 /// others.
 pub const OVERTAKEN_MAX: u32 = 16;
-/// Whole contexts of the model for which the room for keys and values grows, if it follows the stages' memory: more
-/// sequences than a household's agents keep at their ends at a time. The rest of the memory is left to other models.
-pub const ROOM_CONTEXTS_MAX: u32 = 4;
-/// Tokens to which that room grows, at most. Block tables of a full micro-batch then take less than half of a frame's
-/// header, however much of their prefixes its sequences share.
-pub const ROOM_TOKENS_MAX: u32 = 1 << 18;
-/// That room leaves one in so many parts of the memory free that a stage has left: for what no bound counts (the heap,
-/// the weights of other layers that are read ahead) and for programs that start later.
+/// A room for keys and values that follows the stages' memory leaves one in so many parts of what a stage has left
+/// free: for what no bound counts (the heap, the weights of other layers that are read ahead) and for programs that
+/// start later.
 pub const ROOM_FREE_PARTS: u64 = 8;
 /// Gain of room, in hundredths, for which the stages load their layers again while no layer moves: every sequence is
 /// computed again, which a few more tokens are not worth.

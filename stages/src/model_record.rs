@@ -2,7 +2,6 @@
 
 use std::num::NonZeroUsize;
 
-use engine::limits::{ROOM_CONTEXTS_MAX, ROOM_TOKENS_MAX};
 use schema::record::{KV_BLOCK_TOKENS, KvBlocks, KvGrowth, KvRoom, ModelRecord};
 
 #[cfg(feature = "accelerator")]
@@ -11,6 +10,13 @@ use crate::layer_figures::LayerFigures;
 use crate::loader::scratch_bytes;
 use crate::model::{self, ModelSpec};
 use crate::weights::{self, ModelFile};
+
+/// Whole contexts of the model for which the room for keys and values grows, if it follows the stages' memory: more
+/// sequences than a household's agents keep at their ends at a time. The rest of the memory is left to other models.
+const ROOM_CONTEXTS_MAX: u32 = 4;
+/// Tokens to which that room grows, at most. Block tables of a full micro-batch then take less than half of a frame's
+/// header, however much of their prefixes its sequences share.
+const ROOM_TOKENS_MAX: u32 = 1 << 18;
 
 /// Number of threads that scratch is counted for, if the system does not report its parallelism. A stage with more
 /// threads refuses a shard that does not fit its memory.
