@@ -145,7 +145,7 @@ impl Fleet {
         self.get("/distributed/status").json()["placement"]["shards"].as_array().map_or(0, Vec::len)
     }
 
-    /// What a stage has logged.
+    /// The log of a stage so far.
     pub(crate) fn log(&self, at: usize) -> String {
         std::fs::read_to_string(self.folder.path().join(format!("s{at}.log"))).unwrap_or_default()
     }

@@ -129,7 +129,7 @@ pub struct ModelSettings {
 /// The requested room for keys and values, in tokens or in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KvSize {
-    /// What the smallest stage can hold, and room for [`defaults::KV_TOKENS`] at least.
+    /// As many as the smallest stage can hold, and at least [`defaults::KV_TOKENS`].
     Memory,
     /// Room for this many tokens on every stage.
     Tokens(u32),
