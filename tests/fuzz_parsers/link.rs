@@ -2,6 +2,7 @@
 //! the sealed chunks, in ZMTP and in frames. Its half of the handshake is written here anew, after the same pattern.
 
 use std::fmt::Write as _;
+use std::pin::pin;
 use std::time::Duration;
 
 use engine::link::{ClusterKey, Inbound, Listen, Message, Outbound};
@@ -22,10 +23,13 @@ const HANDSHAKE_BYTES: usize = 48;
 const SEAL_BYTES: usize = 16;
 /// Bytes of ZMTP's greeting, sealed: less than the port has said once it has greeted.
 const GREETING_BYTES: usize = 64 + 2 + SEAL_BYTES;
-/// Longest wait for the port's answer, and for its end of a connection: it gives a peer two seconds for each step.
+/// Longest wait for the port's answer, and for its end of a connection: it gives a peer two seconds for each of three
+/// steps.
 const ANSWER_WAIT_MAX: Duration = Duration::from_secs(10);
 /// Wait for a message that a damaged stream may still hold.
 const MESSAGE_WAIT: Duration = Duration::from_millis(5);
+/// Messages of a peer that sends many and ends.
+const MANY: usize = 16;
 /// The reason in the frames of the peer that behaves.
 const MARK: &str = "sent by the good peer";
 
@@ -200,20 +204,39 @@ impl Port {
         }))
     }
 
-    /// Receives until the good peer's last frame has come. Returns the messages before it in short.
-    async fn until_mark(&mut self) -> String {
-        let mut found = String::new();
+    /// Receives until the good peer's last frame has come. Adds the messages before it to `found` in short.
+    async fn until_mark(&mut self, found: &mut String) {
         loop {
-            match self.message(ANSWER_WAIT_MAX).await.expect("the frame of the good peer comes") {
-                Ok(Message { frame: Frame::Refusal(mark), .. }) if mark.reason == MARK => {
-                    if mark.step == Step(self.step) {
-                        return found;
-                    }
-                }
-                Ok(_) => found.push_str("a message, "),
-                Err(refused) => write!(found, "{refused}, ").unwrap(),
+            let message = self.message(ANSWER_WAIT_MAX).await.expect("the frame of the good peer comes");
+            if Self::note(message, found) == Some(Step(self.step)) {
+                return;
             }
         }
+    }
+
+    /// Ends the streams, and receives what they still hold: the port does not see the end of a connection before
+    /// somebody has received what came before.
+    async fn end(&mut self, streams: Streams, found: &mut String) -> String {
+        let mut ending = pin!(streams.end());
+        loop {
+            let message = tokio::select! {
+                ended = &mut ending => return ended,
+                message = self.message(ANSWER_WAIT_MAX) => message,
+            };
+            if let Some(message) = message {
+                Self::note(message, found);
+            }
+        }
+    }
+
+    /// Adds a message to `found` in short. The step of a frame of the good peer's own instead.
+    fn note(message: Result<Message, String>, found: &mut String) -> Option<Step> {
+        match message {
+            Ok(Message { frame: Frame::Refusal(mark), .. }) if mark.reason == MARK => return Some(mark.step),
+            Ok(_) => found.push_str("a message, "),
+            Err(refused) => write!(found, "{refused}, ").unwrap(),
+        }
+        None
     }
 }
 
@@ -228,7 +251,7 @@ pub(crate) fn link() -> Target {
         runtime.block_on(async {
             let is_good = good.contains(&input[2].bytes);
             let said = talk(&port.address, &key, input).await;
-            let (mut outcome, mut has_message) = (String::new(), false);
+            let (mut outcome, mut found, mut has_message) = (String::new(), String::new(), false);
             match said.unwrap_or_else(|error| End::Refused(error.kind().to_string())) {
                 End::Refused(reason) => write!(outcome, "refused: {reason}; ").unwrap(),
                 End::Streams(mut streams) => {
@@ -241,20 +264,24 @@ pub(crate) fn link() -> Target {
                     if let Some(Err(refused)) = message {
                         write!(outcome, "{refused}; ").unwrap();
                     }
-                    outcome.push_str(&streams.end().await);
+                    outcome.push_str(&port.end(streams, &mut found).await);
                 }
             }
             port.send_mark().await;
-            outcome.push_str(&port.until_mark().await);
+            port.until_mark(&mut found).await;
+            outcome.push_str(&found);
             if has_message { Ok(outcome) } else { Err(outcome) }
         })
     };
     let hello = [b'B', b'T', b'N', Protocol::CURRENT.0].to_vec();
-    let seeds = streams.map(|stream| {
+    // More single bytes than the port's socket within the process holds unless somebody receives.
+    let many = [opening(), part(false, &refusal(3, "too many rows").encode()).repeat(MANY)].concat();
+    let [one, two] = streams;
+    let seeds = [(one, 255), (two, 255), (many, 0)].map(|(stream, size)| {
         // Flips of the handshake and its length, then of the proof and its own; and of the start of the sealed stream.
         let masks = [vec![0; 2 + HANDSHAKE_BYTES + 2 + SEAL_BYTES], vec![0; 200]];
         let [handshake, sealed] = masks.map(Piece::binary);
-        vec![Piece::binary(hello.clone()), handshake, Piece::binary(stream), sealed, Piece::binary(vec![255])]
+        vec![Piece::binary(hello.clone()), handshake, Piece::binary(stream), sealed, Piece::binary(vec![size])]
     });
     // The codec may reserve one declared length, which is at most that of the largest activations: 256 MiB.
     Target { name: "link", seeds: seeds.to_vec(), run: Box::new(run), memory: (300 << 20, 64) }

@@ -284,6 +284,39 @@ mod tests {
         }
     }
 
+    /// A message of one part.
+    fn message(step: u64) -> Vec<u8> {
+        let frame = refusal(step).encode();
+        [&[0, u8::try_from(frame.len()).unwrap()][..], &frame].concat()
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_has_ended_keeps_its_place_until_what_it_sent_is_received_and_no_longer() {
+        const MESSAGES: u64 = 60;
+        let dir = tempfile::tempdir().unwrap();
+        let key = ClusterKey::generate().unwrap();
+        let listen = Listen::new(Some("127.0.0.1".to_owned()), None, Some(key.clone())).unwrap();
+        let mut inbound = Inbound::bind_in(dir.path(), listen).await.unwrap();
+        let mut stream = TcpStream::connect(inbound.endpoint().strip_prefix("tcp://").unwrap()).await.unwrap();
+        let cipher = noise::connect(&mut stream, &key).await.unwrap();
+        let (read, write) = stream.into_split();
+        let (mut source, mut sink) = noise::sealed(read, write, &cipher, Role::Initiator);
+        sink.write(&opening()).await.unwrap();
+        // Each chunk is a write of its own to the PULL socket, which holds a few hundred of them.
+        for byte in (0..MESSAGES).flat_map(message) {
+            sink.write(&[byte]).await.unwrap();
+        }
+        drop(sink);
+        // Nobody receives, so the pipe waits with a chunk in its hand, and does not see the end behind it.
+        let kept = timeout(2 * HANDSHAKE_WAIT_MAX, end_of(&mut source)).await;
+        assert!(kept.is_err(), "the connection has ended: {kept:?}");
+        for step in 0..MESSAGES {
+            assert_eq!(inbound.receive().await.unwrap().frame, refusal(step));
+        }
+        let end = timeout(HANDSHAKE_WAIT_MAX, end_of(&mut source)).await.expect("it was left open");
+        assert!(matches!(end, EndError::Closed), "{end:?}");
+    }
+
     #[tokio::test]
     async fn no_more_than_the_bound_are_served_and_a_place_comes_free() {
         let dir = tempfile::tempdir().unwrap();

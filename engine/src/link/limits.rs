@@ -26,7 +26,8 @@ pub const CONNECT_AGAIN: Duration = Duration::from_millis(250);
 pub const CLOSED_AT_ONCE_MAX: Duration = Duration::from_secs(2);
 /// Longest time that a send waits for room in the queue. After that the peer counts as stalled.
 pub const SEND_WAIT_MAX: Duration = Duration::from_secs(2);
-/// Longest time for a new connection to complete the key handshake, and then again to complete the ZMTP greeting.
+/// Longest time for a new connection to complete the key handshake, then again for its first chunk, and then again to
+/// complete the ZMTP greeting.
 pub const HANDSHAKE_WAIT_MAX: Duration = Duration::from_secs(2);
 /// Interval between heartbeats. On one machine they are always sent, between machines only while nothing else is sent.
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(150);

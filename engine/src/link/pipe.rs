@@ -1,7 +1,8 @@
 //! Carries ZMTP between a ZeroMQ socket of this process and a peer, chunk by chunk. [`Zmtp`] checks every chunk.
 //!
 //! A pipe holds one chunk per direction and reads on only after that is written, so a peer that takes nothing stops the
-//! sender.
+//! sender. It does not see the end of a connection either before what came in front of it is taken: a peer that has
+//! ended keeps its place for as long as this process receives nothing.
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, timeout, timeout_at};
