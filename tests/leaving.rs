@@ -5,7 +5,7 @@ mod common;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::process::{Child, Command};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use common::cluster::{Cluster, signal};
@@ -154,10 +154,14 @@ fn a_small_machine_lowers_the_room_for_keys_and_values_while_it_is_there_and_no_
     let prompt: Vec<u32> = (100..140).collect();
     let (undisturbed, _) = cluster.complete(&prompt, 120);
     let over = AtomicBool::new(false);
+    let computed_again = AtomicU64::new(0);
     std::thread::scope(|scope| {
         let asks = || {
             while !over.load(Ordering::Relaxed) {
-                assert_eq!(cluster.complete(&prompt, 120).0, undisturbed);
+                let (tokens, answer) = cluster.complete(&prompt, 120);
+                assert_eq!(tokens, undisturbed);
+                let attempts = answer["timings"]["attempts"].as_u64().unwrap();
+                computed_again.fetch_add(attempts - 1, Ordering::Relaxed);
             }
         };
         let asking = [scope.spawn(asks), scope.spawn(asks)];
@@ -179,4 +183,5 @@ fn a_small_machine_lowers_the_room_for_keys_and_values_while_it_is_there_and_no_
         watched.unwrap_or_else(|panic| resume_unwind(panic));
         asking.into_iter().for_each(|asking| asking.join().expect("every answer is as without a change"));
     });
+    assert!(computed_again.into_inner() >= 2, "no request ran while the room changed");
 }

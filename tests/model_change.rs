@@ -1,12 +1,14 @@
-//! A cluster that is given another model: with nobody alive it takes it, otherwise it says who is.
+//! A cluster that is given another model: with nobody alive it takes it, otherwise it says who is. And a second cluster
+//! with a model of its own on the same machine: they share its memory.
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use common::cluster::Cluster;
+use common::cluster::{Cluster, signal};
 use common::etcd::{Etcd, etcdctl};
 use common::{model_path, wait_for};
 use serde_json::Value;
@@ -57,4 +59,50 @@ fn a_cluster_without_a_member_takes_another_model_and_one_with_members_names_the
     assert_ne!(fingerprint(model()), before);
     let (ids, _) = second.complete(&[100, 101, 102], 4);
     assert_eq!(ids.len(), 4);
+}
+
+/// The memory that each `baton up` with this folder for state may come to take, by cluster.
+fn promises(state: &Path) -> BTreeMap<String, u64> {
+    let records = std::fs::read_dir(state.join("baton/running")).unwrap().map(|entry| entry.unwrap().path());
+    let records = records.filter(|path| path.extension().is_some_and(|ending| ending == "json"));
+    let promise = |path: PathBuf| {
+        let record: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+        (record["cluster"].as_str().unwrap().to_owned(), record["memory_promised_bytes"].as_u64().unwrap())
+    };
+    records.map(promise).collect()
+}
+
+#[test]
+fn a_second_cluster_of_a_machine_gets_the_memory_that_the_first_leaves() {
+    let state = tempfile::tempdir().unwrap();
+    let variables = [("XDG_STATE_HOME", state.path().to_str().unwrap())];
+    let first = Cluster::start(1, &[], &variables);
+    let promised = promises(state.path())["home"];
+    // The weights, four contexts of keys and values, and what the stage leaves free beside them.
+    assert!((800 << 20..2 << 30).contains(&promised), "{promised}");
+    // Nothing of its keys and values is in use, and still they are not free for others.
+    let most = "16777216";
+    let refused = Command::new(env!("CARGO_BIN_EXE_baton"))
+        .args(["up", "--cluster", "large", "--kv-tokens", most, "--listen", "127.0.0.1:0"])
+        .args(["--store-listen", "127.0.0.1:0"])
+        .arg(model_path())
+        .envs(variables)
+        .env("XDG_RUNTIME_DIR", state.path())
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8_lossy(&refused.stderr);
+    println!("{stderr}");
+    for expected in
+        [&format!("cluster home (process {}) may come to use", first.pid()), "baton stop home", "are needed"]
+    {
+        assert!(stderr.contains(expected), "{expected:?} is missing in {stderr}");
+    }
+    assert_eq!(refused.status.code(), Some(1));
+    let second = Cluster::start(1, &["--cluster", "second"], &variables);
+    assert_eq!(second.complete(&[100, 101, 102], 4).0, first.complete(&[100, 101, 102], 4).0);
+    assert_eq!(promises(state.path()).into_keys().collect::<Vec<_>>(), ["home", "second"]);
+    // What a killed process promised is free at once, and its record goes with the next look.
+    signal(first.pid(), "KILL");
+    let _third = Cluster::start(1, &["--cluster", "third"], &variables);
+    assert_eq!(promises(state.path()).into_keys().collect::<Vec<_>>(), ["second", "third"]);
 }

@@ -19,6 +19,8 @@ pub(crate) struct Cluster {
     pub(crate) store: String,
     /// The folder of its sockets and scratch files.
     pub(crate) folder: tempfile::TempDir,
+    /// The folder of what it notes for this user, which is its own, so that the clusters of other tests do not count.
+    _state: tempfile::TempDir,
 }
 
 impl Cluster {
@@ -31,10 +33,12 @@ impl Cluster {
     /// The same with the model at `model`.
     pub(crate) fn of_model(model: &Path, stages: u32, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
         let folder = tempfile::Builder::new().prefix("bt").tempdir_in("/tmp").unwrap();
+        let state = tempfile::tempdir().unwrap();
         let mut process = Command::new(env!("CARGO_BIN_EXE_baton"))
             .args(["up", "--stages", &stages.to_string(), "--listen", "127.0.0.1:0", "--store-listen", "127.0.0.1:0"])
             .args(arguments)
             .arg(model)
+            .env("XDG_STATE_HOME", state.path())
             .envs(variables.iter().copied())
             .env("XDG_RUNTIME_DIR", folder.path())
             .env("TMPDIR", folder.path())
@@ -46,7 +50,7 @@ impl Cluster {
         let (sender, receiver) = mpsc::sync_channel(1000);
         std::thread::spawn(move || lines.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
         let client = GatewayClient { http: SocketAddr::from(([127, 0, 0, 1], 1)) };
-        let mut cluster = Self { process, client, store: String::new(), folder };
+        let mut cluster = Self { process, client, store: String::new(), folder, _state: state };
         let deadline = Instant::now() + Duration::from_secs(60);
         while cluster.store.is_empty() {
             let line = receiver.recv_timeout(deadline.saturating_duration_since(Instant::now()));

@@ -17,6 +17,7 @@ use super::other_model::OtherModel;
 use crate::etcd_process::EtcdProcessError;
 use crate::http::TlsError;
 use crate::models::ModelError;
+use crate::running::MemoryPromised;
 use crate::text::TextError;
 
 /// Errors that end `baton up`, `baton stage` or `baton gateway`.
@@ -57,6 +58,9 @@ pub enum RunError {
     /// The cluster serves another model file.
     #[error(transparent)]
     OtherModel(#[from] Box<OtherModel>),
+    /// Other clusters of this machine may come to take the memory.
+    #[error("cannot start the stages")]
+    MemoryPromised(#[from] MemoryPromised),
     /// The cluster's model is not on this machine.
     #[error(
         "the cluster serves {name}, which is not in the cache of this machine: fetch it with `baton pull`, \

@@ -1,4 +1,4 @@
-//! The bounds of a gateway of several clusters.
+//! The bounds of several clusters of a machine.
 
 use std::time::Duration;
 
@@ -18,3 +18,7 @@ pub(super) const GATEWAY_WAIT_MAX: Duration = Duration::from_secs(15);
 pub(super) const LEAVE_WAIT_MAX: Duration = Duration::from_secs(8);
 /// Interval of the looks whether the other process lives, and whether its gateway has left.
 pub(super) const NEIGHBOUR_POLL: Duration = Duration::from_millis(200);
+
+/// Times by which a model may take more memory on a GPU that is named than its file says: candle computes some models
+/// there, with weights of four bits as sixteen.
+pub(super) const DEVICE_COPIES: u64 = 4;

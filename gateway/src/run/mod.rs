@@ -12,6 +12,7 @@ mod key_file;
 mod limits;
 mod live_members;
 mod load_bar;
+mod memory;
 mod model;
 mod model_description;
 mod neighbour;
@@ -27,6 +28,7 @@ mod share;
 mod stage;
 mod stop;
 mod store_clusters;
+mod supervise;
 mod text;
 mod up;
 

@@ -22,7 +22,7 @@ use super::limits::{OPEN_RETRY, STAGELESS_TIME_MAX};
 use super::model::Served;
 use super::served_cluster::{ClusterOpener, OpenedCluster};
 use super::store_clusters::StoreClusters;
-use super::up::print_line;
+use super::supervise::print_line;
 use crate::error_chain::chain;
 use crate::http::{AppState, LiveFeed, ServedModel};
 use crate::models::{self, Cache};

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::RunError;
-use super::up::print_line;
+use super::supervise::print_line;
 use crate::etcd_process::EtcdProcess;
 use crate::settings::{OwnStoreSettings, UpSettings};
 

@@ -1,37 +1,48 @@
 //! `baton up`: a whole cluster on this machine, or this machine's part of one.
 
-use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use engine::core::PipelineError;
-use engine::generate::Pipeline;
+use engine::link::ClusterKey;
 use engine::membership::{Publisher, admit, read_view};
-use engine::report;
 use engine::store::{EtcdAccess, EtcdStore, SharedStore};
-use engine::view::ClusterView;
 use schema::Keyspace;
 use tracing::{info, warn};
 
 use super::RunError;
 use super::children::Children;
 use super::gateway_server::{GatewayParts, GatewayServer, HttpListener, listen};
-use super::limits::GATEWAY_WAIT_MAX;
-use super::load_bar::{LOOK_INTERVAL, LoadBar};
+use super::memory;
 use super::model::{Served, agree, fetch};
 use super::neighbour::Neighbour;
 use super::own_store::OwnStore;
-use super::reasons::Reasons;
-use super::share::{self, Prepared};
+use super::share::{self, Prepared, Shared};
 use super::stop::Stop;
-use crate::http::{TlsFiles, TlsSource};
+use super::supervise::{Waiting, print_line, supervise, supervise_stages};
 use crate::models;
-use crate::running::{RunningFolder, UpLock, UpRecord};
-use crate::settings::{ClusterChoice, HttpSettings, OwnStoreSettings, UpSettings};
+use crate::running::{Grant, RunningFolder, UpLock, UpRecord};
+use crate::settings::{ClusterChoice, OwnStoreSettings, UpSettings};
 
 /// Time for running requests to finish after the order to stop: Ctrl-C must end everything in under two seconds.
 const DRAIN_TIME: Duration = Duration::from_millis(500);
+
+/// This process as a member of the cluster, before its gateway and its stages.
+struct Member {
+    store: SharedStore,
+    keyspace: Keyspace,
+    key: Option<ClusterKey>,
+    /// The addresses of the store.
+    etcd: Vec<String>,
+    own_store: Option<OwnStore>,
+    shared: Option<Shared>,
+    neighbour: Option<Neighbour>,
+    /// The HTTP port, unless a neighbour has it.
+    listener: Option<HttpListener>,
+    served: Served,
+    started: Instant,
+}
 
 /// Runs `baton up` until the order to stop.
 ///
@@ -40,118 +51,9 @@ const DRAIN_TIME: Duration = Duration::from_millis(500);
 pub async fn up(mut settings: UpSettings) -> Result<(), RunError> {
     let stop = Stop::listen(false)?;
     let mut lock = enter(&settings);
-    let neighbour = Neighbour::find(&settings);
-    if let Some(neighbour) = &neighbour {
-        neighbour.complete(&mut settings)?;
-        note(&mut lock, |record| record.neighbour = Some(neighbour.pid()));
-    }
-    let had_key = settings.member.cluster_key.is_some();
-    // The model is fetched before the start time is taken, because fetching may take minutes. A store that is new and a
-    // start that names no model mean the default one.
-    let keeps_store = settings.share.is_some() || settings.own_store != OwnStoreSettings::Embedded;
-    let is_new = settings.etcd.is_none() && !keeps_store;
-    if is_new || settings.model.model.is_some() {
-        let Some(()) = fetch_model(&mut settings, &stop).await? else { return Ok(()) };
-    }
-    let prepared = share::prepare(&mut settings).await?;
-    let started = Instant::now();
-    let listener = match &neighbour {
-        None => Some(listen(&settings.http, &settings.member).await?),
-        Some(_) => None,
-    };
-    if let Some((certificate, fingerprint)) = listener.as_ref().and_then(HttpListener::certificate) {
-        print_line(&format!("https with the certificate {}\n  SHA-256 {fingerprint}", certificate.display()));
-    }
-    let (own_store, access) = open_store(&settings, prepared.as_ref().map(Prepared::store).as_deref()).await?;
-    let store: SharedStore = Arc::new(EtcdStore::open(&access).await?);
-    let etcd = access.endpoints;
-    if own_store.is_some() {
-        note(&mut lock, |record| {
-            record.embedded_store.clone_from(&etcd);
-            record.made_key = prepared.is_some() && !had_key;
-        });
-    }
-    let keyspace = Keyspace::new(&settings.cluster);
-    let key = settings.member.cluster_key.as_ref().map(|key| key.of_cluster(&settings.cluster));
-    admit(&store, &keyspace, key.as_ref()).await?;
-    if let Some(neighbour) = &neighbour {
-        neighbour.left(&store, &keyspace).await?;
-    }
-    if settings.model.model.is_none() && read_view(&store, &keyspace, key.as_ref()).await?.model.is_none() {
-        let Some(()) = fetch_model(&mut settings, &stop).await? else { return Ok(()) };
-    }
-    let mut shared = match (prepared, &own_store) {
-        (Some(prepared), Some(own)) => Some(prepared.open(own, store.clone(), &keyspace, &settings).await?),
-        _ => None,
-    };
-    let Some(served) = agree(&store, &keyspace, &settings.model, &settings.cache, &stop).await? else { return Ok(()) };
-    note(&mut lock, |record| record.model_file = Some(served.file.path().to_owned()));
-    if let Some(shared) = &mut shared {
-        shared.offer(&served.file, &settings.cache);
-        shared.announce(&settings.cluster, &served.record.name);
-    }
-    let folder = tempfile::Builder::new().prefix("baton-up-").tempdir();
-    let folder = folder.map_err(|cause| RunError::Io { doing: "make a folder for sockets", cause })?;
-    let clusters = settings.http.clusters.clone();
-    let gateway = GatewayParts {
-        member: &settings.member,
-        http: &settings.http,
-        drain_time: DRAIN_TIME,
-        alone: true,
-        clusters: clusters.unwrap_or_else(|| own_store.iter().map(|_| ClusterChoice::Any).collect()),
-        cache: &settings.cache,
-        state: settings.state.as_deref(),
-    };
-    // The gateway opens before the stages start. If this process found out only afterwards that another gateway serves
-    // the cluster, layers would move twice.
-    let opened = match listener {
-        None => Opening::Neighbour,
-        Some(listener) => {
-            let opening = GatewayServer::open(store.clone(), &settings.cluster, &served, gateway, listener, &stop);
-            tokio::select! {
-                () = stop.requested() => Opening::Stopped,
-                opened = opening => Opening::Done(opened),
-            }
-        }
-    };
-    let outcome = match opened {
-        Opening::Stopped => Ok(()),
-        Opening::Neighbour => {
-            let cluster = Publisher::start(store, keyspace, key).await?;
-            let mut children = start_children(&mut settings, &served, &etcd, folder.path())?;
-            let neighbour = neighbour.as_ref().map(|neighbour| Waiting::new(neighbour, &served, started));
-            let outcome = supervise_stages(&mut children, &cluster, neighbour, &stop).await;
-            children.stop().await;
-            outcome
-        }
-        Opening::Done(Ok(server)) => {
-            note(&mut lock, |record| {
-                record.http = Some(server.address);
-                record.asks_key = !settings.http.keys.is_empty();
-                record.speaks_https = settings.http.tls.is_some();
-            });
-            if let Some(shared) = &shared {
-                shared.spare(server.pipeline.clone());
-            }
-            let mut children = start_children(&mut settings, &served, &etcd, folder.path())?;
-            let outcome = supervise(&server, &mut children, &served, &settings, &etcd, started, &stop).await;
-            stop.request();
-            server.closed().await;
-            children.stop().await;
-            outcome
-        }
-        Opening::Done(Err(RunError::Pipeline(PipelineError::Taken { url, .. }))) if settings.etcd.is_some() => {
-            print_line(&format!(
-                "the gateway at {url} serves this cluster; this machine adds its stages, Ctrl-C takes them away"
-            ));
-            let cluster = Publisher::start(store, keyspace, key).await?;
-            let mut children = start_children(&mut settings, &served, &etcd, folder.path())?;
-            let outcome = supervise_stages(&mut children, &cluster, None, &stop).await;
-            children.stop().await;
-            outcome
-        }
-        Opening::Done(Err(error)) => Err(error),
-    };
+    let Some(mut member) = Member::join(&mut settings, &mut lock, &stop).await? else { return Ok(()) };
+    let outcome = member.serve(&mut settings, &mut lock, &stop).await;
+    let Member { shared, own_store, .. } = member;
     if let Some(shared) = shared {
         shared.close().await;
     }
@@ -171,16 +73,6 @@ enum Opening {
     Done(Result<GatewayServer, RunError>),
 }
 
-/// The wait of a machine's further cluster for the gateway of its neighbour.
-struct Waiting<'a> {
-    neighbour: &'a Neighbour,
-    model: &'a str,
-    started: Instant,
-    /// The time until which it must have opened the cluster. `None` once it has.
-    until: Option<Instant>,
-    is_announced: bool,
-}
-
 /// Lets `baton stop` find this process.
 fn enter(settings: &UpSettings) -> Option<UpLock> {
     let folder = RunningFolder::new(settings.state.as_deref()?);
@@ -198,58 +90,16 @@ fn note(lock: &mut Option<UpLock>, change: impl FnOnce(&mut UpRecord)) {
     }
 }
 
-/// Starts the stage processes. They share the machine's available memory equally, unless a budget was configured.
+/// Starts the stage processes, with the memory that the settings have for each by now.
 fn start_children(
-    settings: &mut UpSettings,
+    settings: &UpSettings,
     served: &Served,
     etcd: &[String],
     folder: &Path,
 ) -> Result<Children, RunError> {
-    let share = stages::memory::machine().memory_available_bytes / settings.stage_names.len() as u64;
-    settings.compute.memory_budget_bytes.get_or_insert(share);
     let arguments = |name| settings.stage_arguments(name, served.file.path(), etcd);
     let stages = settings.stage_names.iter().map(|name| (name.clone(), arguments(name)));
     Children::start(stages, settings.stage_environment(), folder, settings.restarts)
-}
-
-/// Prints the ends of stages and the reasons why the cluster does not serve, for a machine that runs only stages.
-async fn supervise_stages(
-    children: &mut Children,
-    cluster: &Publisher,
-    mut neighbour: Option<Waiting<'_>>,
-    stop: &Stop,
-) -> Result<(), RunError> {
-    let mut views = cluster.views();
-    let mut reasons = Reasons::new(Instant::now());
-    views.mark_changed();
-    loop {
-        tokio::select! {
-            () = stop.requested() => return Ok(()),
-            event = children.next_event() => print_line(&event.to_string()),
-            Ok(()) = views.changed() => {
-                let view = views.borrow_and_update().clone();
-                if let Some(waiting) = &mut neighbour {
-                    waiting.look(&view);
-                }
-                reasons.update(report::serving(&view).err().map(|not| not.reason).as_deref());
-            }
-            () = until(reasons.due()) => print_reason(&mut reasons),
-            error = failed(neighbour.as_ref()) => return Err(error),
-        }
-        if children.is_empty() {
-            return Err(RunError::NoStageLeft);
-        }
-    }
-}
-
-/// Resolves when a machine's further cluster has no gateway: the neighbour does not open it, or has ended.
-async fn failed(waiting: Option<&Waiting<'_>>) -> RunError {
-    let Some(Waiting { neighbour, until: time, .. }) = waiting else { return std::future::pending().await };
-    let (cluster, pid) = (neighbour.cluster().clone(), neighbour.pid());
-    tokio::select! {
-        () = neighbour.ended() => RunError::NeighbourEnded { cluster, pid },
-        () = until(*time) => RunError::NoGateway { neighbour: cluster, pid },
-    }
 }
 
 /// Fetches the model that the settings name, or the default one, and puts its path in the settings. `None` if `stop`
@@ -274,138 +124,148 @@ async fn open_store(settings: &UpSettings, file: Option<&Path>) -> Result<(Optio
     Ok((Some(store), access))
 }
 
-/// Prints that the cluster is ready and that processes have ended, until the order to stop.
-async fn supervise(
-    server: &GatewayServer,
-    children: &mut Children,
-    served: &Served,
-    settings: &UpSettings,
-    etcd: &[String],
-    started: Instant,
-    stop: &Stop,
-) -> Result<(), RunError> {
-    for (name, pid) in children.processes() {
-        print_line(&format!("stage {name} is process {}", pid.map_or_else(|| "?".to_owned(), |pid| pid.to_string())));
+// === impl Member ===
+
+impl Member {
+    /// Opens the ports and the store, and agrees with the cluster on its model. `None` if `stop` comes meanwhile.
+    async fn join(settings: &mut UpSettings, lock: &mut Option<UpLock>, stop: &Stop) -> Result<Option<Self>, RunError> {
+        let neighbour = Neighbour::find(settings);
+        if let Some(neighbour) = &neighbour {
+            neighbour.complete(settings)?;
+            note(lock, |record| record.neighbour = Some(neighbour.pid()));
+        }
+        let had_key = settings.member.cluster_key.is_some();
+        // The model is fetched before the start time is taken, because fetching may take minutes. A store that is new
+        // and a start that names no model mean the default one.
+        let keeps_store = settings.share.is_some() || settings.own_store != OwnStoreSettings::Embedded;
+        let is_new = settings.etcd.is_none() && !keeps_store;
+        if is_new || settings.model.model.is_some() {
+            let Some(()) = fetch_model(settings, stop).await? else { return Ok(None) };
+        }
+        let prepared = share::prepare(settings).await?;
+        let started = Instant::now();
+        let listener = match &neighbour {
+            None => Some(listen(&settings.http, &settings.member).await?),
+            Some(_) => None,
+        };
+        if let Some((certificate, fingerprint)) = listener.as_ref().and_then(HttpListener::certificate) {
+            print_line(&format!("https with the certificate {}\n  SHA-256 {fingerprint}", certificate.display()));
+        }
+        let (own_store, access) = open_store(settings, prepared.as_ref().map(Prepared::store).as_deref()).await?;
+        let store: SharedStore = Arc::new(EtcdStore::open(&access).await?);
+        let etcd = access.endpoints;
+        if own_store.is_some() {
+            note(lock, |record| {
+                record.embedded_store.clone_from(&etcd);
+                record.made_key = prepared.is_some() && !had_key;
+            });
+        }
+        let keyspace = Keyspace::new(&settings.cluster);
+        let key = settings.member.cluster_key.as_ref().map(|key| key.of_cluster(&settings.cluster));
+        admit(&store, &keyspace, key.as_ref()).await?;
+        if let Some(neighbour) = &neighbour {
+            neighbour.left(&store, &keyspace).await?;
+        }
+        if settings.model.model.is_none() && read_view(&store, &keyspace, key.as_ref()).await?.model.is_none() {
+            let Some(()) = fetch_model(settings, stop).await? else { return Ok(None) };
+        }
+        let mut shared = match (prepared, &own_store) {
+            (Some(prepared), Some(own)) => Some(prepared.open(own, store.clone(), &keyspace, settings).await?),
+            _ => None,
+        };
+        let agreed = agree(&store, &keyspace, &settings.model, &settings.cache, stop).await?;
+        let Some(served) = agreed else { return Ok(None) };
+        note(lock, |record| record.model_file = Some(served.file.path().to_owned()));
+        if let Some(shared) = &mut shared {
+            shared.offer(&served.file, &settings.cache);
+            shared.announce(&settings.cluster, &served.record.name);
+        }
+        Ok(Some(Self { store, keyspace, key, etcd, own_store, shared, neighbour, listener, served, started }))
     }
-    let mut statuses = server.pipeline.statuses();
-    let mut reasons = Reasons::new(Instant::now());
-    let mut was_serving = false;
-    let mut first = true;
-    let bar = LoadBar::new();
-    let mut look = tokio::time::interval(LOOK_INTERVAL);
-    statuses.mark_changed();
-    loop {
+
+    /// Opens the gateway, unless another process has it, then starts the stages, and supervises both until `stop`.
+    async fn serve(
+        &mut self,
+        settings: &mut UpSettings,
+        lock: &mut Option<UpLock>,
+        stop: &Stop,
+    ) -> Result<(), RunError> {
+        let folder = tempfile::Builder::new().prefix("baton-up-").tempdir();
+        let folder = folder.map_err(|cause| RunError::Io { doing: "make a folder for sockets", cause })?;
+        let Grant { budget, promised } = memory::promise(settings, &self.served.record, lock.as_mut())?;
+        info!(budget, promised, "memory of the stages, in bytes: the most of each, and of all together");
+        settings.compute.memory_budget_bytes = Some(budget);
+        match self.open_gateway(settings, stop).await {
+            Opening::Stopped => Ok(()),
+            Opening::Neighbour => self.run_stages(settings, folder.path(), stop).await,
+            Opening::Done(Ok(server)) => {
+                note(lock, |record| {
+                    record.http = Some(server.address);
+                    record.asks_key = !settings.http.keys.is_empty();
+                    record.speaks_https = settings.http.tls.is_some();
+                });
+                self.run_gateway(server, settings, folder.path(), stop).await
+            }
+            Opening::Done(Err(RunError::Pipeline(PipelineError::Taken { url, .. }))) if settings.etcd.is_some() => {
+                print_line(&format!(
+                    "the gateway at {url} serves this cluster; this machine adds its stages, Ctrl-C takes them away"
+                ));
+                self.run_stages(settings, folder.path(), stop).await
+            }
+            Opening::Done(Err(error)) => Err(error),
+        }
+    }
+
+    /// Opens the gateway. It opens before the stages start: if this process found out only afterwards that another one
+    /// serves the cluster, layers would move twice.
+    async fn open_gateway(&mut self, settings: &UpSettings, stop: &Stop) -> Opening {
+        let Some(listener) = self.listener.take() else { return Opening::Neighbour };
+        let clusters = settings.http.clusters.clone();
+        let gateway = GatewayParts {
+            member: &settings.member,
+            http: &settings.http,
+            drain_time: DRAIN_TIME,
+            alone: true,
+            clusters: clusters.unwrap_or_else(|| self.own_store.iter().map(|_| ClusterChoice::Any).collect()),
+            cache: &settings.cache,
+            state: settings.state.as_deref(),
+        };
+        let store = self.store.clone();
+        let opening = GatewayServer::open(store, &settings.cluster, &self.served, gateway, listener, stop);
         tokio::select! {
-            () = stop.requested() => {
-                bar.clear();
-                return Ok(());
-            }
-            event = children.next_event() => {
-                bar.suspend(|| print_line(&event.to_string()));
-                if children.is_empty() && settings.etcd.is_none() {
-                    return Err(RunError::NoStageLeft);
-                }
-            }
-            changed = statuses.changed() => {
-                changed.map_err(|_| RunError::CoreEnded)?;
-                let status = statuses.borrow_and_update().clone();
-                if status.serving && !was_serving {
-                    bar.clear();
-                    announce(server, served, settings, etcd, first.then_some(started));
-                    first = false;
-                }
-                was_serving = status.serving;
-                reasons.update((!status.serving).then_some(status.reason.as_str()));
-            }
-            () = until(reasons.due()) => bar.suspend(|| print_reason(&mut reasons)),
-            // Until the cluster serves for the first time, which Ctrl-C and `announce` end the bar for.
-            _ = look.tick(), if first => bar.look(&server.pipeline.view()),
+            () = stop.requested() => Opening::Stopped,
+            opened = opening => Opening::Done(opened),
         }
     }
-}
 
-// === impl Waiting ===
-
-impl<'a> Waiting<'a> {
-    fn new(neighbour: &'a Neighbour, served: &'a Served, started: Instant) -> Self {
-        let until = Some(Instant::now() + GATEWAY_WAIT_MAX);
-        Self { neighbour, model: &served.record.name, started, until, is_announced: false }
-    }
-
-    /// Takes notice of the cluster, and prints once where it serves.
-    fn look(&mut self, view: &ClusterView) {
-        let gateway = view.gateways.values().find(|gateway| gateway.value.pid == self.neighbour.pid());
-        let Some(gateway) = gateway else { return };
-        self.until = None;
-        if !self.is_announced && report::serving(view).is_ok() {
-            self.is_announced = true;
-            print_line(&format!(
-                "ready after {:.2} s: {} on {}, the gateway of cluster {}, which serves both; Ctrl-C takes this one \
-                 away",
-                self.started.elapsed().as_secs_f64(),
-                self.model,
-                gateway.value.url,
-                self.neighbour.cluster(),
-            ));
+    /// Starts the stages for the gateway of this process, and supervises both until `stop`.
+    async fn run_gateway(
+        &self,
+        server: GatewayServer,
+        settings: &UpSettings,
+        folder: &Path,
+        stop: &Stop,
+    ) -> Result<(), RunError> {
+        if let Some(shared) = &self.shared {
+            shared.spare(server.pipeline.clone());
         }
+        let mut children = start_children(settings, &self.served, &self.etcd, folder)?;
+        let Self { served, etcd, started, .. } = self;
+        let outcome = supervise(&server, &mut children, served, settings, etcd, *started, stop).await;
+        stop.request();
+        server.closed().await;
+        children.stop().await;
+        outcome
     }
-}
 
-/// The options by which `curl` trusts the certificate and sends a key, with a space before each.
-fn curl_options(http: &HttpSettings) -> String {
-    let certificate = match &http.tls {
-        Some(TlsSource::SelfSigned { folder }) => {
-            format!(" --cacert '{}'", TlsFiles::self_signed(folder).certificate.display())
-        }
-        // An authority that the system knows has signed it, or one that the operator knows.
-        Some(TlsSource::Files(_)) | None => String::new(),
-    };
-    let key = if http.keys.is_empty() { "" } else { " -H \"authorization: Bearer $SECRET\"" };
-    certificate + key
-}
-
-/// Prints the layers of each stage and, the first time, commands to use the cluster.
-fn announce(server: &GatewayServer, served: &Served, settings: &UpSettings, etcd: &[String], started: Option<Instant>) {
-    let view = server.pipeline.view();
-    for claim in view.serving().map(|served| served.claims).unwrap_or_default() {
-        let claim = &claim.value;
-        let bytes = claim.weights_bytes as f64 / 1e6;
-        print_line(&format!("stage {} holds layers {} ({bytes:.1} MB of weights)", claim.stage, claim.layers));
+    /// Starts the stages for another process's gateway, and supervises them until `stop`.
+    async fn run_stages(&self, settings: &UpSettings, folder: &Path, stop: &Stop) -> Result<(), RunError> {
+        let cluster = Publisher::start(self.store.clone(), self.keyspace.clone(), self.key.clone()).await?;
+        let mut children = start_children(settings, &self.served, &self.etcd, folder)?;
+        let Self { neighbour, served, started, .. } = self;
+        let waiting = neighbour.as_ref().map(|neighbour| Waiting::new(neighbour, served, *started));
+        let outcome = supervise_stages(&mut children, &cluster, waiting, stop).await;
+        children.stop().await;
+        outcome
     }
-    let Some(started) = started else { return print_line("serving again") };
-    let own = view.gateways.values().find(|gateway| gateway.value.pid == std::process::id());
-    let url = own.map(|gateway| gateway.value.url.clone()).unwrap_or_default();
-    let model = &served.record.name;
-    let (etcd, options) = (etcd.join(","), curl_options(&settings.http));
-    print_line(&format!(
-        "ready after {:.2} s: {model} on {url}, Ctrl-C stops\n\n  \
-         baton status --etcd {etcd}\n\n  \
-         curl{options} {url}/v1/chat/completions -H 'content-type: application/json' -d \
-         '{{\"model\":\"{model}\",\"messages\":[{{\"role\":\"user\",\"content\":\"What is the capital of France? \
-         Answer in one word.\"}}],\"temperature\":0}}'\n\n  \
-         etcdctl --endpoints {etcd} get --prefix /baton/v1/{}/\n",
-        started.elapsed().as_secs_f64(),
-        settings.cluster,
-    ));
-}
-
-/// Resolves at `time`. Never resolves without one.
-async fn until(time: Option<Instant>) {
-    match time {
-        Some(time) => tokio::time::sleep_until(time.into()).await,
-        None => std::future::pending().await,
-    }
-}
-
-/// Prints the reason why the cluster does not serve, if one is due.
-fn print_reason(reasons: &mut Reasons) {
-    if let Some(reason) = reasons.take(Instant::now()) {
-        print_line(&format!("not serving: {reason}"));
-    }
-}
-
-/// Prints a line for people, and logs its beginning for `baton logs`. A closed stdout is no reason to stop serving.
-pub(super) fn print_line(line: &str) {
-    info!("{}", line.lines().next().unwrap_or_default());
-    let _ = writeln!(std::io::stdout(), "{line}");
 }

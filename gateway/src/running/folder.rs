@@ -1,15 +1,20 @@
 //! The folder of the records: `<cluster>.<process>.json`.
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::Instant;
 
 use tempfile::NamedTempFile;
 
-use super::limits::FILES_MAX;
+use super::limits::{FILES_MAX, POLL_INTERVAL, PROMISE_WAIT_MAX};
+use super::promises::{Grant, Promise};
 use super::record::{RunningUp, UpLock, UpRecord, write};
 
+/// The file whose lock is the turn to promise memory.
+const TURN: &str = "memory.lock";
 /// The ending of a record's file.
 const ENDING: &str = "json";
 
@@ -37,6 +42,45 @@ impl RunningFolder {
         file.as_file().try_lock()?;
         write(file.as_file_mut(), &record)?;
         Ok(UpLock::new(path.clone(), file.persist(&path).map_err(|error| error.error)?, record))
+    }
+
+    /// Promises the memory that `grant` decides on, given what other processes of this machine have promised. One
+    /// process at a time decides. Returns the decision.
+    ///
+    /// # Errors
+    /// The operating system's reason, or that another process keeps the lock for longer than `PROMISE_WAIT_MAX`.
+    pub fn promise<E>(
+        &self,
+        own: &mut UpLock,
+        grant: impl FnOnce(&[Promise]) -> Result<Grant, E>,
+    ) -> io::Result<Result<Grant, E>> {
+        let _turn = self.turn()?;
+        let UpRecord { host, pid, .. } = own.record().clone();
+        let others = self.running(&host)?.into_iter().map(|up| up.record);
+        let others = others.filter(|other| other.pid != pid && other.memory_promised_bytes > 0);
+        let promise = |UpRecord { cluster, pid, memory_promised_bytes, .. }| Promise {
+            cluster,
+            pid,
+            bytes: memory_promised_bytes,
+        };
+        let granted = grant(&others.map(promise).collect::<Vec<_>>());
+        if let Ok(Grant { promised, .. }) = &granted {
+            own.note(|record| record.memory_promised_bytes = *promised)?;
+        }
+        Ok(granted)
+    }
+
+    /// The turn of this process to promise memory, until the file is dropped.
+    fn turn(&self) -> io::Result<File> {
+        let file = File::options().create(true).truncate(false).write(true).open(self.0.join(TURN))?;
+        let asked = Instant::now();
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(file),
+                Err(TryLockError::WouldBlock) if asked.elapsed() < PROMISE_WAIT_MAX => sleep(POLL_INTERVAL),
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 
     /// The processes of this user that live on `host`, by cluster. Records of dead ones are deleted.
@@ -93,6 +137,30 @@ mod tests {
         drop((home, lab));
         assert!(running[0].has_ended().unwrap());
         assert_eq!(names(&folder), [""; 0]);
+    }
+
+    #[test]
+    fn a_promise_lasts_as_long_as_its_process() {
+        let state = tempfile::tempdir().unwrap();
+        let folder = RunningFolder::new(state.path());
+        let mut home = folder.enter(record("home", 7)).unwrap();
+        let mut lab = folder.enter(record("lab", 8)).unwrap();
+        let promises = |own: &mut UpLock, bytes: u64| {
+            let mut seen = Vec::new();
+            let grant = |others: &[Promise]| {
+                seen = others.iter().map(|other| (other.pid, other.bytes)).collect();
+                if bytes == 0 { Err("refused") } else { Ok(Grant { budget: bytes, promised: bytes }) }
+            };
+            let granted = folder.promise(own, grant).unwrap();
+            (granted.is_ok(), seen)
+        };
+        assert_eq!(promises(&mut home, 5), (true, vec![]));
+        assert_eq!(promises(&mut lab, 0), (false, vec![(7, 5)]));
+        assert_eq!(promises(&mut home, 6), (true, vec![]), "what was refused is not promised, and nobody's own counts");
+        assert_eq!(promises(&mut lab, 3), (true, vec![(7, 6)]));
+        drop(home);
+        let mut late = folder.enter(record("late", 9)).unwrap();
+        assert_eq!(promises(&mut late, 1), (true, vec![(8, 3)]));
     }
 
     #[test]

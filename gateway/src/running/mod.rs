@@ -3,8 +3,10 @@
 
 mod folder;
 mod limits;
+mod promises;
 mod record;
 
 pub use folder::RunningFolder;
 pub(crate) use limits::{POLL_INTERVAL, STOP_WAIT_MAX};
+pub use promises::{Demand, Grant, MachineMemory, MemoryPromised, Promise};
 pub use record::{RunningUp, UpLock, UpRecord};

@@ -40,6 +40,10 @@ pub struct UpRecord {
     /// The process whose store and HTTP server it uses, if that is another `baton up` of this machine.
     #[serde(default)]
     pub neighbour: Option<u32>,
+    /// Memory that its stages may come to take together, in bytes. 0 until it is known, and in the records of older
+    /// versions.
+    #[serde(default)]
+    pub memory_promised_bytes: u64,
 }
 
 /// The right to be found. Dropping it deletes the record.
@@ -74,6 +78,7 @@ impl UpRecord {
             made_key: false,
             model_file: None,
             neighbour: None,
+            memory_promised_bytes: 0,
         }
     }
 }
@@ -92,6 +97,11 @@ impl UpLock {
     pub fn note(&mut self, change: impl FnOnce(&mut UpRecord)) -> io::Result<()> {
         change(&mut self.record);
         write(&mut self.file, &self.record)
+    }
+
+    /// The record as it is now.
+    pub(super) fn record(&self) -> &UpRecord {
+        &self.record
     }
 }
 
