@@ -186,6 +186,11 @@ fn windows_beside_experts_have_less_room_and_the_same_bytes() {
 }
 
 #[test]
+fn short_convolutions_beside_attention_have_less_room_and_the_same_bytes() {
+    check_windows("lfm2", "2048");
+}
+
+#[test]
 fn a_mixture_of_experts_goes_on_with_the_same_bytes() {
     check("qwen3_moe");
 }

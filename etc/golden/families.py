@@ -171,6 +171,9 @@ MODELS = {
             "max_position_embeddings": 27, "beta_fast": 32.0, "beta_slow": 1.0, "mscale": 1.0, "mscale_all_dim": 1.0,
             "llama_4_scaling_beta": 0.2})),
     "olmo2-odd": ("Olmo2ForCausalLM", "Olmo2Config", dict(ODD, hidden_size=54, head_dim=None, rope_parameters=PLAIN)),
+    "lfm2-odd": ("Lfm2ForCausalLM", "Lfm2Config", dict(
+        ODD, conv_L_cache=4, layer_types=[FULL, "conv", "conv", FULL], block_multiple_of=3,
+        block_ffn_dim_multiplier=1.3, rope_parameters=PLAIN)),
     "smollm3-odd": ("SmolLM3ForCausalLM", "SmolLM3Config", dict(
         ODD, hidden_size=54, head_dim=None, pad_token_id=0, rope_parameters=PLAIN)),
     "glm4_moe-odd": ("Glm4MoeForCausalLM", "Glm4MoeConfig", dict(

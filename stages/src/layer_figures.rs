@@ -73,7 +73,7 @@ impl LayerFigures {
         }
         self.read_bytes.push(read_bytes);
         self.multiplications.push(multiplications);
-        self.kv_bytes.push(kv_type.bytes(layer.mixer.kv_values() as u64).unwrap_or(u64::MAX));
+        self.kv_bytes.push(layer.mixer.kv_bytes(kv_type));
         self.windows.push(layer.mixer.window_tokens());
         let most = Format::ALL.into_iter().zip(by_format).max_by_key(|(_, bytes)| *bytes);
         self.formats.extend(most.map(|(format, _)| format));

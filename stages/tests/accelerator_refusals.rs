@@ -101,6 +101,7 @@ fn families_that_it_does_not_compute_are_refused_with_the_reason() {
         ("gpt_oss", "layers that differ"),
         ("llama4", "layers that differ"),
         ("smollm3", "layers that differ"),
+        ("lfm2", "layers that differ"),
         ("glm4", "norms of what layers add"),
         ("olmo2", "norms of what layers add"),
         ("minimax_m2", "experts"),

@@ -242,7 +242,7 @@ fn any_value_of_any_key_is_a_model_or_a_sentence() {
 #[test]
 fn models_that_are_not_supported_are_refused_by_name() {
     type Change = fn(&mut Folder);
-    let cases: [(&str, Change, &[&str]); 16] = [
+    let cases: [(&str, Change, &[&str]); 18] = [
         (
             "qwen3",
             |f| drop(f.config.insert("model_type".to_owned(), json!("mamba"))),
@@ -299,6 +299,12 @@ fn models_that_are_not_supported_are_refused_by_name() {
             |f| f.config["layer_types"][5] = json!("sliding_attention"),
             &["layer_types of layer 5: expected \"full_attention\" in a gemma3 model, found \"sliding_attention\""],
         ),
+        (
+            "lfm2",
+            |f| f.config["layer_types"][2] = json!("mamba"),
+            &["layer_types: expected \"conv\" or \"full_attention\" for each of 4 layers, found \"mamba\""],
+        ),
+        ("lfm2", |f| f.config["conv_bias"] = json!(true), &["conv_bias: expected false in a lfm2 model, found true"]),
         ("smollm3", |f| f.config["no_rope_layers"][3] = json!(1), &["no_rope_layers of layer 3: expected 0, found 1"]),
         (
             "qwen3_moe",

@@ -68,7 +68,8 @@ fn families_without_reordered_rows_have_the_bits_of_gguf_files() {
     for name in ["glm4_moe", "minimax_m2", "olmo2", "phi3", "ernie4_5_moe", "glm4", "hunyuan_v1_moe", "qwen2_vl"] {
         check(name, Gguf::Same);
     }
-    for name in ["qwen3_vl", "qwen3_vl_moe", "phi3-longrope", "gemma4-small", "gemma4-moe", "gpt_oss", "llama4"] {
+    for name in ["qwen3_vl", "qwen3_vl_moe", "phi3-longrope", "gemma4-small", "gemma4-moe", "gpt_oss", "llama4", "lfm2"]
+    {
         check(name, Gguf::Same);
     }
 }
@@ -104,7 +105,7 @@ fn odd_sizes_are_computed_as_well() {
     for name in ["glm4_moe", "minimax_m2", "olmo2", "phi3", "ernie4_5_moe", "glm4", "hunyuan_v1_moe", "qwen2_vl"] {
         check(&format!("{name}-odd"), Gguf::Same);
     }
-    for name in ["qwen3_vl", "qwen3_vl_moe", "gemma4", "gpt_oss", "llama4"] {
+    for name in ["qwen3_vl", "qwen3_vl_moe", "gemma4", "gpt_oss", "llama4", "lfm2"] {
         check(&format!("{name}-odd"), Gguf::Same);
     }
     for name in ["llama", "mistral", "mixtral", "granite", "granitemoe", "ministral3", "smollm3"] {

@@ -430,6 +430,7 @@ fn what_the_kernels_do_not_compute_is_refused_by_name() {
         ("glm4", "norms of what layers add"),
         ("gpt_oss", "its attention"),
         ("olmo2", "norms of what layers add"),
+        ("lfm2", "short convolutions"),
     ] {
         Golden::read(name).write_gguf(&path);
         let error = Shards::open(&path, &[], KvType::F16, 8).err().expect("it is refused").to_string();

@@ -269,6 +269,11 @@ fn smollm3_agrees_with_transformers() {
 }
 
 #[test]
+fn lfm2_with_its_short_convolutions_agrees_with_transformers() {
+    check_all_positions("lfm2");
+}
+
+#[test]
 fn glm4_with_experts_agrees_with_transformers() {
     check_all_positions("glm4_moe");
 }
@@ -461,6 +466,11 @@ fn ministral3_of_odd_sizes_agrees_with_transformers() {
 #[test]
 fn olmo2_of_odd_sizes_agrees_with_transformers() {
     check_all_positions("olmo2-odd");
+}
+
+#[test]
+fn lfm2_of_odd_sizes_agrees_with_transformers() {
+    check_all_positions("lfm2-odd");
 }
 
 #[test]

@@ -223,7 +223,7 @@ fn an_unknown_architecture_is_refused_with_the_known_ones() {
     let error = refused(GgufWriter::new().metadata("general.architecture", "mamba"));
     let known = "llama, qwen2, qwen3, qwen2moe, qwen3moe, deepseek2, gemma2, gemma3, glm4moe, gpt-oss, granite, \
                  minimax-m2, mistral3, olmo2, phi3, smollm3, gemma4, glm4, granitemoe, ernie4_5-moe, hunyuan-moe, \
-                 llama4, qwen2vl, qwen3vl, qwen3vlmoe, bert, nomic-bert";
+                 llama4, qwen2vl, qwen3vl, qwen3vlmoe, bert, nomic-bert, lfm2";
     assert_eq!(error, format!("architecture \"mamba\" is not supported: expected one of {known}"));
 }
 

@@ -20,7 +20,7 @@ use stages::shard::RunnerSetup;
 use stages::weights::ModelFile;
 
 /// Models whose layers have windows, all of them or some.
-const MODELS: [&str; 15] = [
+const MODELS: [&str; 17] = [
     "mistral",
     "mistral-odd",
     "mixtral-odd",
@@ -36,6 +36,8 @@ const MODELS: [&str; 15] = [
     "gpt_oss-odd",
     "llama4",
     "llama4-odd",
+    "lfm2",
+    "lfm2-odd",
 ];
 /// Room for keys and values: layers with a window have 64 blocks of it at least.
 const KV_TOKENS: u32 = 4 * 64 * KV_BLOCK_TOKENS;

@@ -169,6 +169,11 @@ impl ArenaSizes {
                 most(&mut self.group_input, latent.plain.max(latent.rank));
                 self.group_rows.iter_mut().for_each(|rows| most(rows, ROWS_MAX));
             }
+            Mixer::ShortConv(conv) => {
+                most(&mut self.query, conv.parts());
+                most(&mut self.key, conv.width);
+                most(&mut self.input, conv.width);
+            }
         }
         match &layer.feed_forward {
             FeedForward::Dense(dense) => {
@@ -271,6 +276,9 @@ pub(super) fn kv_shape(mixer: &Mixer, number: KvNumber) -> KvShape {
     match mixer {
         Mixer::Attention(AttentionSpec { kv_heads, key, value, .. }) => {
             KvShape { number, heads: *kv_heads, key: *key, value: *value, latent: false }
+        }
+        Mixer::ShortConv(conv) => {
+            KvShape { number: KvNumber::Float, heads: 1, key: 0, value: conv.width, latent: false }
         }
         Mixer::Latent(latent) => KvShape { number, heads: 1, key: latent.stored(), value: latent.rank, latent: true },
     }

@@ -328,6 +328,15 @@ impl<'a> KvLayer<'a> {
         self.shape.latent
     }
 
+    /// The values of the token in `slot`, of a layer that keeps them in single precision with one head. `slot` is as in
+    /// [`KvLayerMut::write`].
+    pub(super) fn row(&self, slot: usize) -> &'a [f32] {
+        let KvTile::Float(tile) = self.tile((slot / TOKENS) as u32, 0) else {
+            unreachable!("such layers are in single precision")
+        };
+        &tile.values[slot % TOKENS * self.shape.value_padded()..][..self.shape.value]
+    }
+
     /// Head `head` of block `block`.
     #[inline(always)]
     pub(super) fn tile(&self, block: u32, head: usize) -> KvTile<'a> {

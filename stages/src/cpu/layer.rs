@@ -40,6 +40,7 @@ impl Step<'_> {
         match &layer.mixer {
             MixerTensors::Attention(attention) => self.attention(attention, epsilon, kv, index),
             MixerTensors::Latent(latent) => self.latent((latent, key_copy), epsilon, kv, index),
+            MixerTensors::ShortConv(conv) => self.short_conv(conv, kv, index),
         }
         self.after_mixer(layer, index);
     }

@@ -29,6 +29,7 @@ mod quantised;
 mod rope;
 mod routing;
 mod runner;
+mod short_conv;
 mod texts;
 mod touched;
 mod weights;

@@ -263,13 +263,14 @@ fn queries_of_row(mixer: &Mixer) -> usize {
     match mixer {
         Mixer::Attention(attention) => attention.group(),
         Mixer::Latent(latent) => heads_of_part(latent),
+        Mixer::ShortConv(_) => 1,
     }
 }
 
 /// Bytes of weights that are not used in place.
 fn copied_bytes(mixer: &Mixer) -> u64 {
     match mixer {
-        Mixer::Attention(_) => 0,
+        Mixer::Attention(_) | Mixer::ShortConv(_) => 0,
         Mixer::Latent(latent) => latent.key_copy().map_or(0, |(_, bytes)| bytes),
     }
 }

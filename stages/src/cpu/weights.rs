@@ -10,7 +10,7 @@ use crate::kernels::{Isa, Matrix, dequantise_row};
 use crate::model::{AddedRows, EMBEDDING, EMBEDDING_NORM, EMBEDDING_NORM_BIAS, ModelSpec, POSITIONS, TOKEN_TYPES};
 use crate::shard::{
     AttentionTensors, Backend, DenseTensors, ExpertTensors, LatentTensors, LatentUp, LayerTensors, MixerTensors,
-    OutputHeadTensors, PlainTensors, SumNorm,
+    OutputHeadTensors, PlainTensors, ShortConvTensors, SumNorm,
 };
 use crate::weights::{EmbeddingRows, MappedShard, Tensor, TensorError};
 
@@ -37,6 +37,9 @@ pub(super) type Attention = AttentionTensors<Tensor, Vec<f32>>;
 
 /// Weights of latent attention.
 pub(super) type Latent = LatentTensors<Tensor, Vec<f32>>;
+
+/// Weights of a short convolution, with its taps as `[tap][channel]`.
+pub(super) type ShortConv = ShortConvTensors<Tensor, Vec<f32>>;
 
 /// Weights of a gated network.
 pub(super) type Dense = DenseTensors<Tensor>;
@@ -144,13 +147,21 @@ impl AddedTensors {
 
 impl Layer {
     fn load(spec: &ModelSpec, shard: &MappedShard, layer: u32) -> Result<Self, TensorError> {
-        let tensors = LayerTensors::load(spec, shard, layer, &MappedBackend)?;
+        let mut tensors = LayerTensors::load(spec, shard, layer, &MappedBackend)?;
+        if let MixerTensors::ShortConv(conv) = &mut tensors.mixer {
+            conv.taps = by_tap(&conv.taps, conv.spec.taps as usize);
+        }
         let key_copy = match &tensors.mixer {
             MixerTensors::Latent(latent) => TransposedKeys::of(latent),
-            MixerTensors::Attention(_) => None,
+            MixerTensors::Attention(_) | MixerTensors::ShortConv(_) => None,
         };
         Ok(Self { tensors, key_copy })
     }
+}
+
+/// The factors `[channel][tap]` as `[tap][channel]`, so that neighbouring channels are computed together.
+fn by_tap(taps: &[f32], count: usize) -> Vec<f32> {
+    (0..count).flat_map(|tap| taps.iter().skip(tap).step_by(count).copied()).collect()
 }
 
 // === impl TransposedKeys ===

@@ -53,7 +53,7 @@ impl<B> Scratch<B> {
         let attentions = || {
             spec.layers.iter().filter_map(|layer| match &layer.mixer {
                 Mixer::Attention(attention) => Some(attention),
-                Mixer::Latent(_) => None,
+                Mixer::Latent(_) | Mixer::ShortConv(_) => None,
             })
         };
         let largest = |size: fn(&AttentionSpec) -> usize| attentions().map(size).max().unwrap_or(1);

@@ -64,6 +64,7 @@ fn check_layer(layer: &LayerSpec) -> Result<(), UnsupportedReason> {
     match mixer {
         Mixer::Attention(attention) => check_attention(attention)?,
         Mixer::Latent(_) => return Err("latent attention"),
+        Mixer::ShortConv(_) => return Err("short convolutions"),
     }
     match feed_forward {
         FeedForward::Dense(DenseSpec { activation: Activation::Silu | Activation::Gelu, .. }) => Ok(()),

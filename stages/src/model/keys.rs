@@ -1,6 +1,8 @@
 //! The metadata keys under an architecture's prefix, each read with its legal range. Knows what keys mean in every
 //! family, not which family has them.
 
+use std::ops::RangeInclusive;
+
 use super::attention_keys::CAUSAL;
 use super::error::UnsupportedModel;
 use super::feed_forward::{Activation, DenseSpec};
@@ -233,21 +235,31 @@ impl<'a> Keys<'a> {
 
     /// The size of each of `count` layers, from 1 to `most`: one for all, or one for each, under the key `suffix`.
     pub(super) fn sizes(&self, suffix: &str, count: usize, most: u32) -> Result<Vec<usize>, UnsupportedModel> {
-        let Ok(mut sizes) = self.header.metadata.u32_array(&self.name(suffix)) else {
-            return Ok(vec![self.size(suffix, most)?; count]);
+        self.counts(suffix, count, 1..=most)
+    }
+
+    /// The number of each of `count` layers, of `legal`: one for all, or one for each, under the key `suffix`.
+    pub(super) fn counts(
+        &self,
+        suffix: &str,
+        count: usize,
+        legal: RangeInclusive<u32>,
+    ) -> Result<Vec<usize>, UnsupportedModel> {
+        let Ok(mut counts) = self.header.metadata.u32_array(&self.name(suffix)) else {
+            return Ok(vec![self.size(suffix, *legal.end())?; count]);
         };
-        if sizes.len() < count {
+        if counts.len() < count {
             return Err(self.wrong(
                 suffix,
                 format!("a number for each of {count} layers"),
-                format!("{} numbers", sizes.len()),
+                format!("{} numbers", counts.len()),
             ));
         }
-        sizes.truncate(count);
-        if let Some(size) = sizes.iter().find(|size| !(1..=most).contains(*size)) {
-            return Err(self.wrong(suffix, format!("1 to {most} in each layer"), size));
+        counts.truncate(count);
+        if let Some(found) = counts.iter().find(|found| !legal.contains(*found)) {
+            return Err(self.wrong(suffix, format!("{} to {} in each layer", legal.start(), legal.end()), found));
         }
-        Ok(sizes.into_iter().map(|size| size as usize).collect())
+        Ok(counts.into_iter().map(|count| count as usize).collect())
     }
 
     /// True if the file has the key `suffix` with the value 0.

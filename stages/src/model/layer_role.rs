@@ -51,6 +51,12 @@ pub enum LayerRole {
     ValueUp,
     /// Turns attention's results into a term of the residual stream.
     MixerOutput,
+    /// Makes the two gates and the input of a convolution, in this order.
+    ConvInput,
+    /// The factors of each channel, the oldest token's first.
+    ConvTaps,
+    /// Turns a convolution's results into a term of the residual stream.
+    ConvOutput,
     /// The norm before the feed-forward network.
     FeedForwardNorm,
     /// The norm of what the feed-forward network adds to the residual stream.
@@ -141,6 +147,9 @@ impl LayerRole {
             Self::KeyUp => "attn_k_b.weight",
             Self::ValueUp => "attn_v_b.weight",
             Self::MixerOutput => "attn_output.weight",
+            Self::ConvInput => "shortconv.in_proj.weight",
+            Self::ConvTaps => "shortconv.conv.weight",
+            Self::ConvOutput => "shortconv.out_proj.weight",
             Self::FeedForwardNorm => "ffn_norm.weight",
             Self::FeedForwardTermNorm => "post_ffw_norm.weight",
             Self::FeedForwardSumNorm => "layer_output_norm.weight",

@@ -13,6 +13,8 @@ pub enum Mixer {
     Attention(AttentionSpec),
     /// Attention of all heads to one compressed row a token (MLA).
     Latent(LatentSpec),
+    /// A convolution over the last few tokens, between two gates.
+    ShortConv(ShortConvSpec),
 }
 
 /// Grouped attention: its sizes and constants.
@@ -108,6 +110,18 @@ pub struct LatentSpec {
     pub joint: Option<Format>,
 }
 
+/// A short convolution (LFM2): a row makes two gates and an input of `width` values each. The first gate is multiplied
+/// with the input. Each channel of the product is convolved with its own last `taps` values, a row's own included, and
+/// the second gate is multiplied with the sum. The products of the last tokens are the layer's state: they are kept as
+/// the values of a layer with a window of `taps` tokens, so that no state has to be rewound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ShortConvSpec {
+    /// Number of channels.
+    pub width: usize,
+    /// Tokens that a row's sum is made of. At least 2.
+    pub taps: u32,
+}
+
 /// Norms of queries and keys, before they are rotated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum QueryKeyNorm {
@@ -124,12 +138,15 @@ pub enum QueryKeyNorm {
 // === impl Mixer ===
 
 impl Mixer {
-    /// Values that one token's keys and values have.
-    pub fn kv_values(&self) -> usize {
-        match self {
+    /// Bytes that one token's keys and values take, stored as `kv_type`. Products of a convolution are kept in single
+    /// precision whatever the type.
+    pub fn kv_bytes(&self, kv_type: KvType) -> u64 {
+        let values = match self {
             Self::Attention(attention) => attention.key_width() + attention.value_width(),
             Self::Latent(latent) => latent.stored(),
-        }
+            Self::ShortConv(conv) => return (conv.width * size_of::<f32>()) as u64,
+        };
+        kv_type.bytes(values as u64).unwrap_or(u64::MAX)
     }
 
     /// Number of tokens back, a row's own included, whose keys and values it needs. 0 if it needs all of them.
@@ -137,6 +154,7 @@ impl Mixer {
         match self {
             Self::Attention(AttentionSpec { window: Window::All | Window::Text, .. }) | Self::Latent(_) => 0,
             Self::Attention(attention) => attention.window.tokens_max(),
+            Self::ShortConv(conv) => conv.taps,
         }
     }
 
@@ -145,6 +163,7 @@ impl Mixer {
         match self {
             Self::Attention(attention) => attention.window.blocks(pool),
             Self::Latent(_) => pool.full,
+            Self::ShortConv(conv) => conv.window().blocks(pool),
         }
     }
 
@@ -156,6 +175,7 @@ impl Mixer {
         let (key, value) = match self {
             Self::Attention(attention) => (attention.key, attention.value),
             Self::Latent(latent) => (latent.stored(), latent.rank),
+            Self::ShortConv(_) => return Ok(()),
         };
         let whole = |values: usize| values.is_multiple_of(KvType::Q8_BLOCK);
         if kv_type == KvType::F16 || (whole(key) && whole(value)) {
@@ -202,6 +222,20 @@ impl Temperature {
     pub fn at(self, position: u32) -> f32 {
         let lengths = f64::from(position.saturating_add(self.first) / self.length.max(1));
         (1.0 + f64::from(self.scale) * lengths.ln_1p()) as f32
+    }
+}
+
+// === impl ShortConvSpec ===
+
+impl ShortConvSpec {
+    /// The tokens whose products a row reads.
+    pub fn window(&self) -> Window {
+        Window::Last(self.taps)
+    }
+
+    /// Values in the two gates and the input of a row.
+    pub fn parts(&self) -> usize {
+        3 * self.width
     }
 }
 

@@ -22,7 +22,7 @@ pub use error::UnsupportedModel;
 pub use families::Family;
 pub use feed_forward::{Activation, DenseSpec, ExpertsSpec, FeedForward, PlainSpec, RouterScore, Routing, SharedSpec};
 pub use layer_role::LayerRole;
-pub use mixer::{AttentionSpec, LatentSpec, Mixer, QueryKeyNorm, Temperature, Window};
+pub use mixer::{AttentionSpec, LatentSpec, Mixer, QueryKeyNorm, ShortConvSpec, Temperature, Window};
 pub use pooling_type::PoolingType;
 pub use rope::{LongRope, Rope, RopeScaling, RopeSpec, RopeStyle, YarnScaling};
 pub use spec::{AddedRows, EmbeddingSpec, HeadSpec, LayerSpec, ModelSpec, NormSpec};

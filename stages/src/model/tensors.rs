@@ -4,7 +4,7 @@
 use super::error::UnsupportedModel;
 use super::feed_forward::{DenseSpec, ExpertsSpec, FeedForward, PlainSpec};
 use super::layer_role::LayerRole;
-use super::mixer::{AttentionSpec, LatentSpec, Mixer, QueryKeyNorm};
+use super::mixer::{AttentionSpec, LatentSpec, Mixer, QueryKeyNorm, ShortConvSpec};
 use super::rope::RopeSpec;
 use super::spec::{AddedRows, LayerSpec, ModelSpec};
 use super::{EMBEDDING, EMBEDDING_NORM, EMBEDDING_NORM_BIAS, OUTPUT, OUTPUT_NORM, POSITIONS, TOKEN_TYPES};
@@ -151,6 +151,7 @@ impl LayerSpec {
         match &self.mixer {
             Mixer::Attention(attention) => tensors.extend(attention.tensors(hidden)),
             Mixer::Latent(latent) => tensors.extend(latent.tensors(hidden)),
+            Mixer::ShortConv(conv) => tensors.extend(conv.tensors(hidden)),
         }
         match &self.feed_forward {
             FeedForward::Dense(dense) => {
@@ -231,6 +232,18 @@ impl LatentSpec {
             tensors.push(LayerTensor::required(LayerRole::ValueUp, &[self.rank, self.value, self.heads]));
         }
         tensors
+    }
+}
+
+// === impl ShortConvSpec ===
+
+impl ShortConvSpec {
+    fn tensors(&self, hidden: usize) -> [LayerTensor; 3] {
+        [
+            LayerTensor::required(LayerRole::ConvInput, &[hidden, self.parts()]),
+            LayerTensor::required(LayerRole::ConvTaps, &[self.taps as usize, self.width]),
+            LayerTensor::required(LayerRole::ConvOutput, &[self.width, hidden]),
+        ]
     }
 }
 

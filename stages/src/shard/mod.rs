@@ -16,7 +16,7 @@ pub use setup::{RunnerSetup, SetupError};
 pub(crate) use slice_blocks::SliceBlocks;
 pub(crate) use tensors::{
     AttentionTensors, Backend, DenseTensors, ExpertNorms, ExpertTensors, FeedForwardTensors, GatesUps, LatentQuery,
-    LatentTensors, LatentUp, LayerTensors, MixerTensors, OutputHeadTensors, PlainTensors, SumNorm,
+    LatentTensors, LatentUp, LayerTensors, MixerTensors, OutputHeadTensors, PlainTensors, ShortConvTensors, SumNorm,
 };
 pub(crate) use tile::{RowRun, RowTile, TOKENS, TileRow};
 pub(crate) use work_bounds::WorkBounds;

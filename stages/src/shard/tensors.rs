@@ -3,7 +3,7 @@
 
 use crate::model::{
     AttentionSpec, DenseSpec, ExpertsSpec, Family, FeedForward, LatentSpec, LayerRole, Mixer, ModelSpec, NormSpec,
-    OUTPUT_NORM, PlainSpec,
+    OUTPUT_NORM, PlainSpec, ShortConvSpec,
 };
 use crate::weights::{MappedShard, Tensor, TensorError};
 
@@ -55,6 +55,7 @@ pub(crate) struct SumNorm<V> {
 pub(crate) enum MixerTensors<M, V> {
     Attention(AttentionTensors<M, V>),
     Latent(LatentTensors<M, V>),
+    ShortConv(ShortConvTensors<M, V>),
 }
 
 /// Weights of grouped attention.
@@ -84,6 +85,17 @@ pub(crate) struct LatentTensors<M, V> {
     /// Norm of the compressed values.
     pub(crate) norm: V,
     pub(crate) up: LatentUp<M>,
+    pub(crate) output: M,
+}
+
+/// Weights of a short convolution.
+#[derive(Debug)]
+pub(crate) struct ShortConvTensors<M, V> {
+    pub(crate) spec: ShortConvSpec,
+    /// Makes the two gates and the input.
+    pub(crate) input: M,
+    /// `[channel][tap]`.
+    pub(crate) taps: V,
     pub(crate) output: M,
 }
 
@@ -212,6 +224,7 @@ impl<M, V> LayerTensors<M, V> {
             mixer: match &spec.mixer {
                 Mixer::Attention(attention) => MixerTensors::Attention(source.attention(*attention)?),
                 Mixer::Latent(latent) => MixerTensors::Latent(source.latent(*latent)?),
+                Mixer::ShortConv(conv) => MixerTensors::ShortConv(source.short_conv(*conv)?),
             },
             mixer_sum_norm: source.sum_norm([LayerRole::MixerSumNorm, LayerRole::MixerSumNormBias], spec.norms)?,
             feed_forward_norm: source.vector_if(spec.norms.before, LayerRole::FeedForwardNorm)?,
@@ -284,6 +297,15 @@ impl<B: Backend> LayerSource<'_, B> {
                 }
             },
             output: self.matrix(LayerRole::MixerOutput)?,
+        })
+    }
+
+    fn short_conv(&self, spec: ShortConvSpec) -> Result<ShortConvTensors<B::Matrix, B::Vector>, B::Error> {
+        Ok(ShortConvTensors {
+            spec,
+            input: self.matrix(LayerRole::ConvInput)?,
+            taps: self.vector(LayerRole::ConvTaps)?,
+            output: self.matrix(LayerRole::ConvOutput)?,
         })
     }
 

@@ -4,6 +4,7 @@ use super::describe;
 use super::encoders;
 use super::family::{ExpertLayout, Family, Fixed, LayerType, USUAL};
 use super::gemma4;
+use super::lfm2;
 use super::llama4;
 
 const SILU: (&str, &[Fixed]) = ("hidden_act", &[Fixed::Text("silu"), Fixed::Text("swish")]);
@@ -222,6 +223,15 @@ pub(super) const ALL: &[Family] = &[
         place: encoders::place,
         describe: encoders::describe,
         names: encoders::NOMIC_NAMES,
+        ..USUAL
+    },
+    Family {
+        model_types: &["lfm2"],
+        architecture: "lfm2",
+        names: lfm2::NAMES,
+        fixed: &[("conv_bias", &[Fixed::Flag(false)])],
+        layer_type: LayerType::Listed,
+        describe: lfm2::describe,
         ..USUAL
     },
     Family { model_types: &["olmo2"], architecture: "olmo2", names: NORMS_OF_TERMS, ..USUAL },

@@ -14,6 +14,7 @@ mod families;
 mod family;
 mod files;
 mod gemma4;
+mod lfm2;
 mod llama4;
 mod metadata;
 mod names;

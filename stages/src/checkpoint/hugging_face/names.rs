@@ -141,6 +141,7 @@ pub(super) fn place(family: &Family, name: &str, layers: u32, further: u32) -> O
         let whole = match own {
             "embed_tokens.weight" => "token_embd.weight",
             "norm.weight" => "output_norm.weight",
+            "embedding_norm.weight" if family.architecture == "lfm2" => "output_norm.weight",
             "lm_head.weight" => "output.weight",
             _ => return None,
         };

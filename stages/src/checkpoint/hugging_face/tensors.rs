@@ -15,8 +15,8 @@ use super::stored::{EXPERTS_MAX, Stored, StoredPart};
 use crate::checkpoint::{OpenError, TensorInfo};
 
 /// The ends of names of vectors that are stored as matrices of one row: the gate of a network beside experts, and in
-/// some models the bias for choosing experts.
-const SQUEEZED: [&str; 2] = [".ffn_gate_inp_shexp.weight", ".exp_probs_b.bias"];
+/// some models the bias for choosing experts. The taps of convolutions have such a dimension as well.
+const SQUEEZED: [&str; 3] = [".ffn_gate_inp_shexp.weight", ".exp_probs_b.bias", ".shortconv.conv.weight"];
 
 /// The tensors that a model of `family` has in `files`.
 pub(super) fn translate(

@@ -13,6 +13,7 @@ mod gpt_oss;
 mod granite;
 mod granitemoe;
 mod hunyuan_moe;
+mod lfm2;
 mod llama;
 mod llama4;
 mod minimax_m2;
@@ -63,7 +64,7 @@ pub(super) fn read(header: &Header) -> Result<ModelSpec, UnsupportedModel> {
 
 impl Family {
     /// All families.
-    pub const ALL: [&'static Self; 27] = [
+    pub const ALL: [&'static Self; 28] = [
         &llama::FAMILY,
         &qwen2::FAMILY,
         &qwen3::FAMILY,
@@ -91,6 +92,7 @@ impl Family {
         &qwen3vlmoe::FAMILY,
         &bert::FAMILY,
         &nomic_bert::FAMILY,
+        &lfm2::FAMILY,
     ];
 
     /// The family of a GGUF architecture.

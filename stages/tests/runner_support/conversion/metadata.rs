@@ -40,8 +40,13 @@ impl Golden {
         let rope = &self.config["rope_parameters"];
         let rope = rope.get("full_attention").unwrap_or(rope);
         let theta = rope["rope_theta"].as_f64().expect("a base") as f32;
-        let epsilon = self.config["rms_norm_eps"].as_f64().expect("an epsilon") as f32;
-        let feed_forward = self.first(&["intermediate_size_mlp", "intermediate_size"]).expect("a width");
+        let epsilon =
+            self.config["rms_norm_eps"].as_f64().or(self.config["norm_eps"].as_f64()).expect("an epsilon") as f32;
+        let feed_forward = match self.tensors.get("model.layers.0.feed_forward.w1.weight") {
+            // The configuration has a width that this is made of.
+            Some((dims, _)) => dims[0] as u32,
+            None => self.first(&["intermediate_size_mlp", "intermediate_size"]).expect("a width"),
+        };
         let mut file = GgufWriter::new()
             .metadata("general.architecture", architecture)
             .metadata(&own("block_count"), self.number("num_hidden_layers"))
@@ -56,6 +61,7 @@ impl Golden {
         file = match architecture {
             "deepseek2" => self.latent_metadata(file),
             "gemma4" => self.gemma4_metadata(file),
+            "lfm2" => self.lfm2_metadata(file, head as u32),
             _ => file
                 .metadata(&own("attention.head_count_kv"), self.number("num_key_value_heads"))
                 .metadata(&own("attention.key_length"), head as u32)
@@ -129,6 +135,16 @@ impl Golden {
             .metadata("deepseek2.attention.key_length", self.number("qk_nope_head_dim") + rotated)
             .metadata("deepseek2.attention.value_length", self.number("v_head_dim"))
             .metadata("deepseek2.rope.dimension_count", rotated)
+    }
+
+    fn lfm2_metadata(&self, file: GgufWriter, head: u32) -> GgufWriter {
+        let types = self.config["layer_types"].as_array().expect("types of layers");
+        let heads = |kind: &Json| if kind == "conv" { 0 } else { self.number("num_key_value_heads") as i32 };
+        let kv_heads: Vec<i32> = types.iter().map(heads).collect();
+        file.metadata("lfm2.attention.head_count_kv", &kv_heads[..])
+            .metadata("lfm2.attention.key_length", head)
+            .metadata("lfm2.attention.value_length", head)
+            .metadata("lfm2.shortconv.l_cache", self.number("conv_L_cache"))
     }
 
     fn expert_metadata(&self, mut file: GgufWriter) -> GgufWriter {

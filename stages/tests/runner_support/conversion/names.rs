@@ -8,6 +8,8 @@ impl Golden {
         let renamed = match name {
             "model.embed_tokens.weight" => return "token_embd.weight".to_owned(),
             "model.norm.weight" => return "output_norm.weight".to_owned(),
+            // The converter calls the last norm by the name of the embedding's.
+            "model.embedding_norm.weight" => return "token_embd_norm.weight".to_owned(),
             "lm_head.weight" => return "output.weight".to_owned(),
             layer => layer.strip_prefix("model.layers.").expect("a layer's tensor"),
         };
@@ -101,4 +103,15 @@ const NAMES: &[(&str, &str)] = &[
     ("pre_feedforward_layernorm_2", "pre_ffw_norm_2"),
     ("post_feedforward_layernorm_1", "post_ffw_norm_1"),
     ("post_feedforward_layernorm_2", "post_ffw_norm_2"),
+    ("operator_norm", "attn_norm"),
+    ("ffn_norm", "ffn_norm"),
+    ("self_attn.q_layernorm", "attn_q_norm"),
+    ("self_attn.k_layernorm", "attn_k_norm"),
+    ("self_attn.out_proj", "attn_output"),
+    ("conv.in_proj", "shortconv.in_proj"),
+    ("conv.conv", "shortconv.conv"),
+    ("conv.out_proj", "shortconv.out_proj"),
+    ("feed_forward.w1", "ffn_gate"),
+    ("feed_forward.w2", "ffn_down"),
+    ("feed_forward.w3", "ffn_up"),
 ];
