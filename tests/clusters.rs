@@ -9,96 +9,16 @@ mod conversion;
 #[path = "../stages/tests/runner_support/golden.rs"]
 #[allow(dead_code, reason = "this test uses a part")]
 mod golden;
+#[path = "common/user.rs"]
+#[allow(dead_code, reason = "this test uses a part")]
+mod user;
 
-use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
-use std::time::Duration;
-
-use common::byte_vocabulary::byte_vocabulary;
-use common::cluster::{Cluster, signal};
+use common::cluster::signal;
 use common::etcd::{Etcd, free_port};
-use common::http::{Answer, GatewayClient};
 use common::line_process::LineProcess;
 use common::wait_for;
-use golden::Golden;
 use serde_json::{Value, json};
-
-/// Tokens of an answer.
-const TOKENS: u32 = 24;
-/// Longest wait until the gateway has left a cluster without stages, and for processes to end.
-const END_WAIT_MAX: Duration = Duration::from_secs(20);
-const PROMPT: [u32; 8] = [72, 101, 108, 108, 111, 44, 32, 119];
-
-/// A machine's user: its folders, and the models in them.
-struct User {
-    folder: tempfile::TempDir,
-}
-
-impl User {
-    fn new() -> Self {
-        Self { folder: tempfile::Builder::new().prefix("bt").tempdir_in("/tmp").unwrap() }
-    }
-
-    /// The golden model `family` as the file `name`.
-    fn model(&self, family: &str, name: &str) -> PathBuf {
-        let golden = Golden::read(family);
-        let path = self.folder.path().join(format!("{name}.gguf"));
-        let size = golden.number("vocab_size") as usize;
-        golden.write_gguf_with(&path, |file| byte_vocabulary(file, size));
-        path
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_baton"));
-        let folder = self.folder.path();
-        command.args(arguments);
-        command.env("XDG_STATE_HOME", folder).env("XDG_RUNTIME_DIR", folder).env("TMPDIR", folder);
-        command
-    }
-
-    /// `baton up` of `cluster` with HTTP at `port`.
-    fn up(&self, cluster: &str, port: u16, model: &Path, more: &[&str]) -> LineProcess {
-        let listen = format!("127.0.0.1:{port}");
-        let mut command = self.command(&["up", "--cluster", cluster, "--listen", &listen]);
-        command.args(["--stages", "2", "--store-listen", "127.0.0.1:0", "--lease-ttl-s", "2", "--kv-tokens", "2048"]);
-        command.args(["--speculation", "off", "--threads", "1"]).args(more).arg(model);
-        LineProcess::spawn(command)
-    }
-
-    fn stop(&self, arguments: &[&str]) -> Output {
-        self.command(&[&["stop"], arguments].concat()).output().unwrap()
-    }
-}
-
-/// The tokens of the answer of `model`, which may be left out.
-fn tokens(client: GatewayClient, model: Option<&str>) -> Vec<u64> {
-    let answer = client.post(
-        "/v1/completions",
-        &json!({
-            "model": model, "prompt": PROMPT, "max_tokens": TOKENS, "temperature": 0, "ignore_eos": true, "logprobs": 0,
-        }),
-    );
-    assert_eq!(answer.status, 200, "{}", answer.body);
-    let answer = answer.json();
-    let ids = answer["choices"][0]["logprobs"]["token_ids"].as_array().expect("token ids");
-    ids.iter().map(|id| id.as_u64().unwrap()).collect()
-}
-
-/// The answer of the model at `path` with a cluster of its own.
-fn alone(path: &Path) -> Vec<u64> {
-    tokens(*Cluster::of_model(path, 2, &["--kv-tokens", "2048", "--speculation", "off", "--threads", "1"], &[]), None)
-}
-
-fn names(answer: &Answer, list: &str, key: &str) -> Vec<String> {
-    let answer = answer.json();
-    answer[list].as_array().unwrap().iter().map(|entry| entry[key].as_str().unwrap().to_owned()).collect()
-}
-
-fn local(port: u16) -> GatewayClient {
-    GatewayClient { http: SocketAddr::from(([127, 0, 0, 1], port)) }
-}
+use user::{END_WAIT_MAX, PROMPT, TOKENS, User, alone, local, names, stream, tokens};
 
 #[test]
 fn a_second_cluster_is_served_by_the_gateway_of_the_first_and_ends_without_it() {
@@ -180,26 +100,6 @@ fn a_second_cluster_is_served_by_the_gateway_of_the_first_and_ends_without_it() 
 
 fn names_of(document: &Value) -> Vec<&str> {
     document["processes"].as_array().unwrap().iter().map(|process| process["cluster"].as_str().unwrap()).collect()
-}
-
-/// The lines of a streamed answer. `begun` is called after its first tokens.
-fn stream(client: GatewayClient, body: &Value, begun: impl FnOnce()) -> Vec<String> {
-    use std::io::Write as _;
-    let body = body.to_string();
-    let mut socket = std::net::TcpStream::connect(client.http).unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-    write!(
-        socket,
-        "POST /v1/completions HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: application/json\r\n\
-         content-length: {}\r\n\r\n{body}",
-        body.len()
-    )
-    .unwrap();
-    let mut lines = BufReader::new(socket).lines().map_while(Result::ok);
-    let mut seen: Vec<String> = lines.by_ref().take(20).collect();
-    begun();
-    seen.extend(lines);
-    seen
 }
 
 #[test]
