@@ -5,9 +5,12 @@
 use schema::record::{
     AdvertisedAddress, ClaimRecord, ClaimState, DeviceKind, EvictionRecord, ExpertSet, FormatSpeed, GatewayLoad,
     GatewayRecord, InterfaceKind, KeyMark, KvType, LinkReport, LinkState, MemoryUse, ModelRecord, NetworkInterface,
-    Pin, PinStatus, Placement, Proof, Shard, Share, StageLoad, StageRecord, StartsRecord, TokenRecord, TouchedExperts,
+    Pin, PinStatus, Placement, Proof, Rollout, Shard, Share, StageLoad, StageRecord, StartsRecord, TokenRecord,
+    TouchedExperts,
 };
-use schema::{ClaimId, ClusterName, Epoch, Fingerprint, Generation, Key, Keyspace, LayerRange, Protocol, StageName};
+use schema::{
+    ClaimId, ClusterName, Deployment, Epoch, Fingerprint, Generation, Key, Keyspace, LayerRange, Protocol, StageName,
+};
 use serde::Serialize;
 
 const DOCUMENT: &str = include_str!("../etc/keys.md");
@@ -180,6 +183,7 @@ fn records() -> Vec<(String, String)> {
         (Key::Claim(ClaimId::new(Generation(3), 1)), json(&claim)),
         (Key::Gateway(0), json(&gateway)),
         (Key::Token("7f3a90c1".parse().unwrap()), json(&token)),
+        (Key::Rollout, json(&Rollout::default().with_next(Deployment(1)).unwrap())),
     ];
     let keyspace = keyspace();
     let named = records.into_iter().map(|(key, record)| (keyspace.name(&key), record));

@@ -5,7 +5,7 @@ use std::fmt;
 
 use schema::record::{
     ClaimRecord, ClaimState, EvictionRecord, GatewayRecord, KV_BLOCK_TOKENS, KeyMark, LinkReport, ModelRecord, Pin,
-    PinStatus, Placement, Shard, Share, StageRecord, StartsRecord, TokenRecord,
+    PinStatus, Placement, Rollout, Shard, Share, StageRecord, StartsRecord, TokenRecord,
 };
 use schema::{ClaimId, Generation, Key, Keyspace, LayerRange, StageName};
 use serde::Serialize;
@@ -146,6 +146,9 @@ impl ClusterView {
 
     fn add(&mut self, keyspace: &Keyspace, secret: Option<&ClusterKey>, entry: &Entry) {
         let (key, value, mod_revision) = (entry.key.as_str(), entry.value.as_slice(), entry.mod_revision.0);
+        if keyspace.further(key).is_some() {
+            return;
+        }
         let parsed = match keyspace.parse(key) {
             Ok(parsed) => parsed,
             Err(unknown) => return self.push_complaint(key, &unknown.to_string()),
@@ -186,6 +189,8 @@ impl ClusterView {
             Key::Claim(id) => read(value, mod_revision).map(|claim| keep(&mut self.claims, id, claim)),
             // Whoever lets machines in reads them; members need to know only that they can be read.
             Key::Token(_) => read::<TokenRecord>(value, mod_revision).map(drop),
+            // The rollout is about all deployments, and a view about one.
+            Key::Rollout => read::<Rollout>(value, mod_revision).map(drop),
             Key::Gateway(slot) => read::<GatewayRecord>(value, mod_revision).and_then(|gateway| {
                 proven(Identity::of_gateway(&gateway.value))?;
                 keep(&mut self.gateways, slot, gateway);

@@ -133,6 +133,16 @@ number! {
     Attempt(u32)
 }
 
+number! {
+    /// One of the models that a cluster serves one after the other, with members and a placement of its own.
+    Deployment(u32)
+}
+
+impl Deployment {
+    /// The deployment of a cluster that has never changed its model while it served.
+    pub const FIRST: Self = Self(0);
+}
+
 /// A digest that distinguishes model files. It covers the file's length, its header and a sample of each tensor, in
 /// hex.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -3,11 +3,13 @@
 
 use std::fmt;
 
-use crate::{ClusterName, Generation, StageName, TokenId};
+use crate::{ClusterName, Deployment, Generation, StageName, TokenId};
 
-/// Builds and parses the store keys of one cluster.
+/// Builds and parses the store keys of one deployment of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Keyspace {
+    cluster: ClusterName,
+    deployment: Deployment,
     prefix: String,
     load_prefix: String,
 }
@@ -37,6 +39,8 @@ pub enum Key {
     Gateway(u32),
     /// `tokens/<id>`: a token with which machines join.
     Token(TokenId),
+    /// `rollout`: the deployments that members serve. Only the first deployment's keyspace has it.
+    Rollout,
 }
 
 /// The shard that a claim is about. Ids are in the order of generations, and within one in the order of slots.
@@ -63,7 +67,8 @@ pub enum Lifetime {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "unknown key {key:?}: expected key-mark, model, placement, stages/<stage>, evictions/<stage>, pins/<stage>, \
-     pins-status/<stage>, starts/<stage>, claims/<generation>/<slot>, gateways/<slot> or tokens/<id> below {prefix}"
+     pins-status/<stage>, starts/<stage>, claims/<generation>/<slot>, gateways/<slot>, tokens/<id>, rollout or \
+     deployments/<n>/… below {prefix}"
 )]
 pub struct UnknownKey {
     key: String,
@@ -72,6 +77,8 @@ pub struct UnknownKey {
 
 /// The loads of gateways among those of stages, whose names have no slash.
 const GATEWAYS: &str = "gateways/";
+/// The keys of the further deployments among those of the first.
+const DEPLOYMENTS: &str = "deployments/";
 
 // === impl Keyspace ===
 
@@ -79,12 +86,49 @@ impl Keyspace {
     /// The prefix of the keys of all clusters.
     pub const ALL_CLUSTERS: &'static str = "/baton/v1/";
 
-    /// The keys of `cluster`.
+    /// The keys of the first deployment of `cluster`, and those of the cluster as a whole.
     pub fn new(cluster: &ClusterName) -> Self {
-        Self { prefix: format!("{}{cluster}/", Self::ALL_CLUSTERS), load_prefix: format!("/baton/v1-load/{cluster}/") }
+        Self::of(cluster, Deployment::FIRST)
     }
 
-    /// The prefix of all keys of the cluster that its members watch. It ends with `/`.
+    /// The keys of `deployment` of `cluster`.
+    pub fn of(cluster: &ClusterName, deployment: Deployment) -> Self {
+        let below = match deployment {
+            Deployment::FIRST => String::new(),
+            Deployment(number) => format!("{DEPLOYMENTS}{number}/"),
+        };
+        let [prefix, load_prefix] =
+            [Self::ALL_CLUSTERS, "/baton/v1-load/"].map(|all| format!("{all}{cluster}/{below}"));
+        Self { cluster: cluster.clone(), deployment, prefix, load_prefix }
+    }
+
+    /// The deployment.
+    pub fn deployment(&self) -> Deployment {
+        self.deployment
+    }
+
+    /// The keys of another deployment of the cluster.
+    pub fn beside(&self, deployment: Deployment) -> Self {
+        Self::of(&self.cluster, deployment)
+    }
+
+    /// The keyspace of the further deployment that the full name `key` belongs to. `None` if it belongs to none. Only
+    /// the keys of the first deployment have those of others among them.
+    pub fn further(&self, key: &str) -> Option<Self> {
+        let rest =
+            [&self.prefix, &self.load_prefix].into_iter().find_map(|prefix| key.strip_prefix(prefix.as_str()))?;
+        let (number, _) = rest.strip_prefix(DEPLOYMENTS)?.split_once('/')?;
+        let found = self.beside(Deployment(number.parse().ok()?));
+        let is_further = self.deployment == Deployment::FIRST && found.deployment != Deployment::FIRST;
+        (is_further && (key.starts_with(&found.prefix) || key.starts_with(&found.load_prefix))).then_some(found)
+    }
+
+    /// The keyspace that the full name `key` lies in: that of a further deployment, or this one.
+    pub fn owner(&self, key: &str) -> Self {
+        self.further(key).unwrap_or_else(|| self.clone())
+    }
+
+    /// The prefix of all keys of the deployment that its members watch. It ends with `/`.
     pub fn prefix(&self) -> &str {
         &self.prefix
     }
@@ -116,8 +160,8 @@ impl Keyspace {
     }
 
     /// The cluster's name.
-    pub fn cluster(&self) -> &str {
-        self.prefix.trim_end_matches('/').rsplit('/').next().unwrap_or_default()
+    pub fn cluster(&self) -> &ClusterName {
+        &self.cluster
     }
 
     /// The full name of `key`.
@@ -149,6 +193,7 @@ impl Keyspace {
                 .map(|(generation, slot)| Key::Claim(ClaimId::new(Generation(generation), slot))),
             ["tokens", id] => id.parse().ok().map(Key::Token),
             ["gateways", slot] => slot.parse().ok().map(Key::Gateway),
+            ["rollout"] if self.deployment == Deployment::FIRST => Some(Key::Rollout),
             _ => None,
         };
         // A number written another way ("007") would be a second name for the same key.
@@ -162,7 +207,9 @@ impl Key {
     /// The end of its life.
     pub fn lifetime(&self) -> Lifetime {
         match self {
-            Self::KeyMark | Self::Model | Self::Pin(_) | Self::Placement | Self::Token(_) => Lifetime::Permanent,
+            Self::KeyMark | Self::Model | Self::Pin(_) | Self::Placement | Self::Token(_) | Self::Rollout => {
+                Lifetime::Permanent
+            }
             Self::Stage(_) | Self::Eviction(_) | Self::Starts(_) | Self::Claim(_) | Self::Gateway(_) => {
                 Lifetime::Leased
             }
@@ -185,6 +232,7 @@ impl fmt::Display for Key {
             Self::Claim(ClaimId { generation, slot }) => write!(f, "claims/{generation}/{slot}"),
             Self::Token(id) => write!(f, "tokens/{id}"),
             Self::Gateway(slot) => write!(f, "gateways/{slot}"),
+            Self::Rollout => f.write_str("rollout"),
         }
     }
 }
@@ -221,9 +269,36 @@ mod tests {
             Key::Claim(ClaimId::new(Generation(7), 2)),
             Key::Gateway(0),
             Key::Token("7f3a90c1".parse().unwrap()),
+            Key::Rollout,
         ] {
             let name = keyspace().name(&key);
             assert_eq!(keyspace().parse(&name).unwrap(), key, "{name}");
+            let later = keyspace().beside(Deployment(3));
+            let (is_rollout, name) = (key == Key::Rollout, later.name(&key));
+            assert_eq!(later.parse(&name).ok(), (!is_rollout).then_some(key), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_keys_of_further_deployments_lie_below_those_of_the_first() {
+        let later = keyspace().beside(Deployment(3));
+        assert_eq!((later.prefix(), later.cluster()), ("/baton/v1/home/deployments/3/", keyspace().cluster()));
+        assert_eq!(later.beside(Deployment::FIRST), keyspace());
+        let stage: StageName = "mini-1".parse().unwrap();
+        for name in [later.name(&Key::Model), later.load_name(&stage), later.gateway_load_name(2)] {
+            assert_eq!(keyspace().further(&name), Some(later.clone()), "{name}");
+            assert_eq!(later.further(&name), None);
+            assert!(keyspace().parse(&name).is_err() && keyspace().parse_load(&name).is_none());
+        }
+        for name in [
+            "/baton/v1/home/deployments/0/model",
+            "/baton/v1/home/deployments/03/model",
+            "/baton/v1/home/deployments/3",
+            "/baton/v1/home/deployments/x/model",
+            "/baton/v1/home/model",
+            "/baton/v1/other/deployments/3/model",
+        ] {
+            assert_eq!(keyspace().further(name), None, "{name}");
         }
     }
 
@@ -246,7 +321,7 @@ mod tests {
 
     #[test]
     fn the_cluster_is_in_the_prefix() {
-        assert_eq!(keyspace().cluster(), "home");
+        assert_eq!(keyspace().cluster().as_str(), "home");
     }
 
     #[test]

@@ -10,7 +10,9 @@ mod protocol;
 pub mod record;
 mod size;
 
-pub use id::{Attempt, ClusterName, Epoch, Fingerprint, Generation, NameError, SequenceId, StageName, Step, TokenId};
+pub use id::{
+    Attempt, ClusterName, Deployment, Epoch, Fingerprint, Generation, NameError, SequenceId, StageName, Step, TokenId,
+};
 pub use key::{ClaimId, Key, Keyspace, Lifetime, UnknownKey};
 pub use layers::LayerRange;
 pub use protocol::Protocol;

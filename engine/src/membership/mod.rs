@@ -8,6 +8,7 @@ mod proof;
 mod publisher;
 mod quarantine;
 mod recall;
+mod rollouts;
 mod view_pace;
 mod writes;
 
@@ -26,6 +27,7 @@ pub use publisher::{Publisher, read_view};
 pub(crate) use quarantine::Quarantine;
 #[cfg(test)]
 pub(crate) use recall::Recall;
+pub use rollouts::{RolloutFollower, RolloutSeen, begin_rollout, delete_leftovers, read_rollout, settle_rollout};
 pub(crate) use writes::restore;
 pub use writes::{
     ClaimSeen, claim, clear_starts, count_start, delete_claims, delete_pin, evict, propose, put_pin, register_stage,

@@ -21,7 +21,7 @@ pub struct ClaimSeen {
     pub unusable_revision: Option<u64>,
 }
 
-fn put(keyspace: &Keyspace, key: &Key, value: &impl Serialize, lease: Option<LeaseId>) -> Write {
+pub(super) fn put(keyspace: &Keyspace, key: &Key, value: &impl Serialize, lease: Option<LeaseId>) -> Write {
     // Records are plain structs with text keys: serialising them cannot fail.
     let value = serde_json::to_vec(value).unwrap_or_default();
     Write::Put { key: keyspace.name(key), value, lease }
@@ -148,7 +148,7 @@ pub fn delete_pin(keyspace: &Keyspace, name: &StageName, seen: u64) -> Txn {
     Txn { compares, writes: vec![Write::Delete { key: keyspace.name(&key) }] }
 }
 
-fn as_seen(keyspace: &Keyspace, key: &Key, revision: Option<u64>) -> Compare {
+pub(super) fn as_seen(keyspace: &Keyspace, key: &Key, revision: Option<u64>) -> Compare {
     let key = keyspace.name(key);
     match revision {
         None => Compare::Absent { key },

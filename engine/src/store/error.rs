@@ -53,6 +53,14 @@ pub enum StoreError {
         /// The bound that was reached.
         reason: String,
     },
+    /// A value without which the cluster cannot be told from another cannot be read.
+    #[error("the value at {key} cannot be used: {reason}")]
+    Unusable {
+        /// The key.
+        key: String,
+        /// The fault in it.
+        reason: String,
+    },
 }
 
 // === impl StoreError ===

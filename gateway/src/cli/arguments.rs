@@ -183,6 +183,12 @@ ONE STREAM passes through all stages in turn; with MANY each stage has a micro-b
   baton pin laptop --exclude                no layers for it
   baton pin mini-1 --cordon                 what it has, and nothing new")]
     Pin(PinArguments),
+    /// Change the model of a cluster that serves
+    #[command(after_help = "Examples:
+  baton switch qwen3-4b                     loaded beside the old one, which answers until then
+  baton switch qwen3-14b --stop-first       for machines that cannot hold both
+  baton switch --cancel                     keep the old one")]
+    Switch(Box<SwitchArguments>),
     /// Remove a stage's pin, so that the layers are divided again
     #[command(after_help = "Examples:
   baton unpin mini-2")]
@@ -414,6 +420,24 @@ pub struct StageArguments {
     /// Stop at the end of standard input, so that no stage outlives the `baton up` that started it
     #[arg(long, hide = true)]
     pub(super) follow_stdin: bool,
+    /// Serve this deployment of the cluster alone, for the `baton up` that starts stages for each
+    #[arg(long, hide = true)]
+    pub(super) deployment: Option<u32>,
+}
+
+/// The arguments of `baton switch`.
+#[derive(Debug, Args)]
+pub struct SwitchArguments {
+    #[command(flatten)]
+    pub(super) model: ModelOptions,
+    #[command(flatten)]
+    pub(super) cluster: ClusterOptions,
+    /// End the old model first, for machines that cannot hold both: requests are refused until the new one is loaded
+    #[arg(long, conflicts_with = "cancel")]
+    pub(super) stop_first: bool,
+    /// Give up the change that is under way: the cluster keeps its model
+    #[arg(long)]
+    pub(super) cancel: bool,
 }
 
 /// The arguments of `baton gateway`.

@@ -1,17 +1,23 @@
-//! Reads a cluster's records from its store.
+//! Reads a cluster's records from its store: those of the deployment that requests get.
 
 use engine::link::ClusterKey;
-use engine::membership::read_loads;
+use engine::membership::{read_loads, read_rollout};
 use engine::store::{EtcdStore, Store, StoreError};
 use engine::view::ClusterView;
-use schema::Keyspace;
+use schema::{ClusterName, Keyspace};
 
 use crate::settings::ClusterSettings;
 
 /// Connects to the store and reads the cluster once.
 pub(super) async fn read_once(settings: &ClusterSettings) -> Result<ClusterView, StoreError> {
     let store = EtcdStore::open(&settings.etcd).await?;
-    read(&store, &Keyspace::new(&settings.cluster), settings.client_key.as_ref()).await
+    read(&store, &serving(&store, &settings.cluster).await?, settings.client_key.as_ref()).await
+}
+
+/// The keys of the deployment of `cluster` that requests get.
+pub(super) async fn serving(store: &EtcdStore, cluster: &ClusterName) -> Result<Keyspace, StoreError> {
+    let keyspace = Keyspace::new(cluster);
+    Ok(keyspace.beside(read_rollout(store, &keyspace).await?.rollout.serving()))
 }
 
 /// Reads the cluster of `keyspace` from `store`.

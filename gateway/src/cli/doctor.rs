@@ -227,7 +227,7 @@ mod tests {
         assert_eq!(diagnosis.result, Exit::Ok);
         insta::assert_snapshot!(diagnosis.render(), @r#"
         ok     the store at http://a:1 answers (revision 42)
-        note   ignored in the store: /baton/v1/home/nonsense: unknown key "/baton/v1/home/nonsense": expected key-mark, model, placement, stages/<stage>, evictions/<stage>, pins/<stage>, pins-status/<stage>, starts/<stage>, claims/<generation>/<slot>, gateways/<slot> or tokens/<id> below /baton/v1/home/
+        note   ignored in the store: /baton/v1/home/nonsense: unknown key "/baton/v1/home/nonsense": expected key-mark, model, placement, stages/<stage>, evictions/<stage>, pins/<stage>, pins-status/<stage>, starts/<stage>, claims/<generation>/<slot>, gateways/<slot>, tokens/<id>, rollout or deployments/<n>/… below /baton/v1/home/
         ok     each of 30 layers is held once, by 2 stages
         ok     a request went through in 0.42 s: 17 tokens in, 1 token out: "Paris."
         ok     every stage worked for it: 2 stages

@@ -42,6 +42,7 @@ mod table;
 mod token;
 mod watch;
 
+use schema::Deployment;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
@@ -59,10 +60,10 @@ pub use status::{StatusDocument, render as render_status};
 
 use self::logging::Logging;
 use crate::logs::{LogFile, LogFolder};
-use crate::run;
+use crate::run::{self, SwitchWay};
 use crate::settings::{
     ClientSettings, ClusterSettings, ComputeSettings, Environment, FileOptions, GatewaySettings, ModelSettings,
-    StageSettings, TerminalSettings, UpGroups, UpSettings, VARIABLES,
+    StageSettings, SwitchSettings, TerminalSettings, UpGroups, UpSettings, VARIABLES,
 };
 
 /// Runs `baton` with `arguments` (the program's name first).
@@ -124,10 +125,10 @@ fn perform(cli: Cli) -> Result<Exit, CliError> {
         }
         Verb::Stage(arguments) => {
             let shared = arguments.shared(&file);
-            let follow_stdin = arguments.follow_stdin;
+            let (follow_stdin, deployment) = (arguments.follow_stdin, arguments.deployment.map(Deployment));
             let (compute, stage) = (arguments.compute.or(file.compute), arguments.stage.or(file.stage));
             let settings = StageSettings::new(shared, &compute, stage, &global, &environment)?;
-            let settings = StageSettings { follow_stdin, ..settings };
+            let settings = StageSettings { follow_stdin, deployment, ..settings };
             // One thread for everything except compute, because passing a message to another thread costs more than
             // handling it.
             run_service("stage", Builder::new_current_thread(), run::stage(settings))
@@ -179,6 +180,17 @@ fn perform(cli: Cli) -> Result<Exit, CliError> {
         Verb::Pin(arguments) => {
             let (cluster, pin) = (arguments.client.cluster(file, &environment)?, arguments.target.pin());
             run_once(pin::run(&cluster, arguments.target.stage, pin, arguments.client.json))
+        }
+        Verb::Switch(arguments) => {
+            let cluster = arguments.cluster.or(file.cluster);
+            let cluster = ClusterSettings::for_client(&cluster, &file.member, &environment)?;
+            let settings = SwitchSettings::new(cluster, arguments.model, &global, &environment)?;
+            let way = match (arguments.cancel, arguments.stop_first) {
+                (true, _) => SwitchWay::Cancel,
+                (false, true) => SwitchWay::StopFirst,
+                (false, false) => SwitchWay::Beside,
+            };
+            run_service("switch", Builder::new_current_thread(), run::switch(settings, way))
         }
         Verb::Unpin(arguments) => run_once(pin::run(
             &arguments.client.cluster(file, &environment)?,
@@ -319,13 +331,14 @@ mod tests {
         let up = UpSettings::new(groups, None, &environment).unwrap();
 
         let etcd = ["http://127.0.0.1:1".to_owned(), "http://127.0.0.1:2".to_owned()];
-        let arguments = up.stage_arguments(&up.stage_names[1], "-odd name.gguf".as_ref(), &etcd);
+        let (model, budget) = ("-odd name.gguf".as_ref(), up.compute.memory_budget_bytes.unwrap());
+        let arguments = up.stage_arguments(&up.stage_names[1], model, &etcd, Deployment(2), budget);
         assert!(arguments.iter().all(|argument| !argument.to_string_lossy().contains(&key)));
         assert_eq!(up.stage_environment(), [("BATON_CLUSTER_KEY", key)]);
         let cli = Cli::try_parse_from(std::iter::once("baton".into()).chain(arguments)).unwrap();
         assert_eq!(cli.global.log.as_deref(), Some("info,engine=debug"));
         let Verb::Stage(parsed) = cli.verb else { panic!("not a stage: {:?}", cli.verb) };
-        assert!(parsed.follow_stdin);
+        assert_eq!((parsed.follow_stdin, parsed.deployment), (true, Some(2)));
         let shared = parsed.shared(&FileOptions::default());
         let stage = StageSettings::new(shared, &parsed.compute, parsed.stage, &cli.global, &environment).unwrap();
         assert_eq!((stage.cluster.cluster, stage.cluster.etcd.endpoints.as_slice()), (up.cluster, &etcd[..]));

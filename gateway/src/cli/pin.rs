@@ -2,8 +2,8 @@
 
 use engine::membership::{delete_pin, put_pin};
 use engine::store::{Committed, EtcdStore, Store};
+use schema::StageName;
 use schema::record::Pin;
-use schema::{Keyspace, StageName};
 
 use super::cluster;
 use super::exit::{CliError, Exit};
@@ -18,7 +18,7 @@ pub(super) async fn run(
     json: bool,
 ) -> Result<Exit, CliError> {
     let store = EtcdStore::open(&settings.etcd).await?;
-    let keyspace = Keyspace::new(&settings.cluster);
+    let keyspace = cluster::serving(&store, &settings.cluster).await?;
     let mut view = cluster::read(&store, &keyspace, settings.client_key.as_ref()).await?;
     let readable = view.pins.get(&stage).map(|pin| pin.mod_revision);
     let seen = readable.or(view.unreadable_pins.get(&stage).map(|pin| pin.mod_revision));

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use engine::store::{EtcdAccess, EtcdStore};
 use rustix::process::Signal;
-use schema::{ClusterName, Keyspace, StageName};
+use schema::{ClusterName, StageName};
 use serde::Serialize;
 use tokio::time::{sleep, timeout};
 
@@ -96,7 +96,7 @@ async fn elsewhere(cluster: &ClusterName, stopped: &[RunningUp], host: &str) -> 
     let Some(up) = stopped.iter().find(|up| !up.record.embedded_store.is_empty()) else { return Some(Vec::new()) };
     let read = async {
         let store = EtcdStore::open(&EtcdAccess::plain(&up.record.embedded_store)).await?;
-        cluster::read(&store, &Keyspace::new(cluster), None).await
+        cluster::read(&store, &cluster::serving(&store, cluster).await?, None).await
     };
     let view = timeout(MEMBERS_TIMEOUT, read).await.ok()?.ok()?;
     let stages = view.stages.into_iter().filter(|(_, record)| record.value.host != host);

@@ -109,7 +109,8 @@ async fn fill(
 async fn read(settings: &ClusterSettings) -> Result<(ClusterView, Map<String, Value>), StoreError> {
     let store = EtcdStore::open(&settings.etcd).await?;
     let keyspace = Keyspace::new(&settings.cluster);
-    let view = cluster::read(&store, &keyspace, settings.client_key.as_ref()).await?;
+    let serving = cluster::serving(&store, &settings.cluster).await?;
+    let view = cluster::read(&store, &serving, settings.client_key.as_ref()).await?;
     let entries = store.read(keyspace.prefix()).await?.entries.into_iter().map(|entry| {
         let text = String::from_utf8_lossy(&entry.value).into_owned();
         (entry.key, serde_json::from_str(&text).unwrap_or(Value::String(text)))

@@ -1,9 +1,10 @@
-//! The models that this server serves, and the one that a request means. Each is a cluster's: the first one is there as
-//! long as the server, others come and go.
+//! The models that this server serves, and the one that a request means. Each is a cluster's: the first cluster is
+//! there as long as the server, others come and go, and each may change its model.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
 use schema::ClusterName;
+use tokio::sync::watch;
 
 use super::error::ApiError;
 use super::limits::MODELS_MAX;
@@ -12,7 +13,7 @@ use super::served_model::ServedModel;
 
 /// The models, by cluster.
 pub struct Models {
-    first: Arc<ServedModel>,
+    first: watch::Sender<Arc<ServedModel>>,
     /// In the order in which they came.
     others: RwLock<Vec<Arc<ServedModel>>>,
 }
@@ -61,18 +62,23 @@ fn check(
 impl Models {
     /// `first` alone: the model of requests that name none.
     pub fn new(first: Arc<ServedModel>) -> Self {
-        Self { first, others: RwLock::default() }
+        Self { first: watch::Sender::new(first), others: RwLock::default() }
     }
 
     /// The model of requests that name none, and of the pages about the cluster.
-    pub fn first(&self) -> &Arc<ServedModel> {
-        &self.first
+    pub fn first(&self) -> Arc<ServedModel> {
+        Arc::clone(&self.first.borrow())
+    }
+
+    /// The first model as it changes.
+    pub(super) fn firsts(&self) -> watch::Receiver<Arc<ServedModel>> {
+        self.first.subscribe()
     }
 
     /// All models, the first one first.
     pub fn all(&self) -> Vec<Arc<ServedModel>> {
         let others = self.others.read().unwrap_or_else(PoisonError::into_inner);
-        std::iter::once(&self.first).chain(&*others).cloned().collect()
+        std::iter::once(self.first()).chain(others.iter().cloned()).collect()
     }
 
     /// Checks that the model `name` of `cluster` may be served beside the others.
@@ -81,7 +87,7 @@ impl Models {
     /// [`ModelRefused`] if there are too many, or if its name or cluster is there already.
     pub fn check(&self, cluster: &ClusterName, name: &str) -> Result<(), ModelRefused> {
         let others = self.others.read().unwrap_or_else(PoisonError::into_inner);
-        check(&self.first, &others, cluster, name)
+        check(&self.first(), &others, cluster, name)
     }
 
     /// Serves one more model.
@@ -90,9 +96,28 @@ impl Models {
     /// As for [`Models::check`].
     pub fn add(&self, model: Arc<ServedModel>) -> Result<(), ModelRefused> {
         let mut others = self.others.write().unwrap_or_else(PoisonError::into_inner);
-        check(&self.first, &others, &model.cluster, &model.model.name)?;
+        check(&self.first(), &others, &model.cluster, &model.model.name)?;
         others.push(model);
         Ok(())
+    }
+
+    /// Serves `model` from now on in the place of the one that its cluster had. Requests that have that one go on.
+    /// Returns it, or `None` if the cluster has none here.
+    ///
+    /// # Errors
+    /// [`ModelRefused::SameName`] if another cluster serves a model of that name.
+    pub fn replace(&self, model: Arc<ServedModel>) -> Result<Option<Arc<ServedModel>>, ModelRefused> {
+        let mut others = self.others.write().unwrap_or_else(PoisonError::into_inner);
+        let first = self.first();
+        let is_same = |there: &Arc<ServedModel>| there.cluster != model.cluster && there.model.name == model.model.name;
+        if let Some(there) = std::iter::once(&first).chain(&*others).find(|there| is_same(there)) {
+            return Err(ModelRefused::SameName { name: model.model.name.clone(), cluster: there.cluster.clone() });
+        }
+        if first.cluster == model.cluster {
+            return Ok(Some(self.first.send_replace(model)));
+        }
+        let place = others.iter_mut().find(|there| there.cluster == model.cluster);
+        Ok(place.map(|place| std::mem::replace(place, model)))
     }
 
     /// Serves the model of `cluster` no more, unless that is the first one. Requests that have it go on.
@@ -108,9 +133,9 @@ impl Models {
     /// # Errors
     /// A 404 that lists what there is.
     pub(super) fn named(&self, name: Option<&str>) -> Result<Arc<ServedModel>, ApiError> {
-        let Some(name) = name else { return Ok(Arc::clone(&self.first)) };
-        let all = self.all();
-        let aliases = &self.first.settings.model_aliases;
+        let Some(name) = name else { return Ok(self.first()) };
+        let (all, first) = (self.all(), self.first());
+        let aliases = &first.settings.model_aliases;
         let found = all.iter().find(|model| model.model.name == name);
         match found.or_else(|| all.first().filter(|_| aliases.iter().any(|alias| alias.admits(name)))) {
             Some(model) => Ok(Arc::clone(model)),
@@ -126,7 +151,7 @@ impl Models {
     /// # Errors
     /// A 404 that lists the clusters.
     pub(super) fn of_cluster(&self, name: Option<&str>) -> Result<Arc<ServedModel>, ApiError> {
-        let Some(name) = name else { return Ok(Arc::clone(&self.first)) };
+        let Some(name) = name else { return Ok(self.first()) };
         let all = self.all();
         let found = all.iter().find(|model| model.cluster.as_str() == name);
         found.cloned().ok_or_else(|| {
@@ -136,9 +161,10 @@ impl Models {
     }
 
     /// The further names by which requests may call `model`, without `*`.
-    pub(super) fn aliases<'a>(&'a self, model: &'a ServedModel) -> impl Iterator<Item = &'a str> {
-        let is_first = model.cluster == self.first.cluster;
-        let aliases = self.first.settings.model_aliases.iter().filter_map(ModelAlias::named);
+    pub(super) fn aliases<'a>(&self, model: &'a ServedModel) -> impl Iterator<Item = &'a str> + use<'a> {
+        let is_first = model.cluster == self.first.borrow().cluster;
+        // All models have the settings of the server.
+        let aliases = model.settings.model_aliases.iter().filter_map(ModelAlias::named);
         aliases.filter(move |alias| is_first && *alias != model.model.name)
     }
 }
@@ -210,6 +236,23 @@ mod tests {
         models.remove(&"second".parse().unwrap()).unwrap();
         assert!(found(&models, Some("small")).is_err());
         assert!(models.remove(&"home".parse().unwrap()).is_none());
+    }
+
+    #[test]
+    fn a_cluster_changes_its_model_in_its_place() {
+        let models = Models::new(served("home", "tiny", &["gpt-5"]));
+        models.add(served("second", "small", &[])).unwrap();
+        for (cluster, name, before) in [("home", "large", "tiny"), ("second", "medium", "small")] {
+            let replaced = models.replace(served(cluster, name, &["gpt-5"])).unwrap().unwrap();
+            assert_eq!(replaced.model.name, before);
+            assert_eq!(found(&models, Some(name)).unwrap(), cluster);
+            assert!(found(&models, Some(before)).is_err());
+        }
+        assert_eq!((models.first().model.name.as_str(), models.all().len()), ("large", 2));
+        assert_eq!(found(&models, Some("gpt-5")).unwrap(), "home");
+        let refused = models.replace(served("second", "large", &[])).err().unwrap();
+        assert!(matches!(refused, ModelRefused::SameName { .. }), "{refused}");
+        assert!(models.replace(served("third", "huge", &[])).unwrap().is_none());
     }
 
     #[test]

@@ -88,6 +88,11 @@ impl Cache {
         self.root.join("ollama")
     }
 
+    /// The folder of notes about files that are elsewhere.
+    pub(super) fn paths_folder(&self) -> PathBuf {
+        self.root.join("paths")
+    }
+
     pub(super) fn staging_folder(&self) -> PathBuf {
         self.root.join("staging")
     }

@@ -18,6 +18,7 @@ mod hub_reader;
 pub(crate) mod limits;
 #[cfg(not(feature = "hub"))]
 mod no_remote_header;
+mod noted;
 mod ollama;
 mod origin;
 mod package;
@@ -43,6 +44,7 @@ pub use error::ModelError;
 pub use file_url::FileUrl;
 #[cfg(not(feature = "hub"))]
 pub use no_remote_header::RemoteHeader;
+pub use noted::{note_path, noted_path};
 pub use ollama::OllamaName;
 pub use progress::{Console, Progress, Silent};
 #[cfg(feature = "hub")]

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use schema::StageName;
+use schema::{Deployment, StageName};
 use tokio::process::{Child, Command};
 
 use super::RunError;
@@ -33,8 +33,9 @@ pub(super) struct Children {
     restarts: bool,
 }
 
-/// One stage: its name, and the arguments of its process.
+/// One stage: its deployment, its name, and the arguments of its process.
 struct ChildStage {
+    deployment: Deployment,
     name: StageName,
     arguments: Vec<OsString>,
 }
@@ -56,26 +57,44 @@ pub(super) enum ChildEvent {
     NotStarted { stage: StageName, cause: io::Error },
 }
 
+fn not_started(cause: io::Error) -> RunError {
+    RunError::Io { doing: "start a stage process", cause }
+}
+
 // === impl Children ===
 
 impl Children {
-    /// Starts one child for each of `stages` with its arguments. Sockets and scratch files go into `folder`. With
-    /// `restarts`, a child that a signal ends is started again.
-    pub(super) fn start(
-        stages: impl Iterator<Item = (StageName, Vec<OsString>)>,
+    /// No children yet. Their sockets and scratch files go into `folder`. With `restarts`, a child that a signal ends
+    /// is started again.
+    pub(super) fn new(
         environment: Vec<(&'static str, String)>,
         folder: &Path,
         restarts: bool,
     ) -> Result<Self, RunError> {
-        let cause = |cause| RunError::Io { doing: "start a stage process", cause };
-        let program = std::env::current_exe().map_err(cause)?;
+        let program = std::env::current_exe().map_err(not_started)?;
         let recipe = Recipe { program, environment, folder: folder.to_owned() };
+        Ok(Self { recipe, running: Vec::new(), due: Vec::new(), restarts })
+    }
+
+    /// Starts one child of `deployment` for each of `stages` with its arguments.
+    pub(super) fn add(
+        &mut self,
+        deployment: Deployment,
+        stages: impl Iterator<Item = (StageName, Vec<OsString>)>,
+    ) -> Result<(), RunError> {
         let start = |(name, arguments)| {
-            let stage = ChildStage { name, arguments };
-            recipe.spawn(&stage).map(|child| (stage, child)).map_err(cause)
+            let stage = ChildStage { deployment, name, arguments };
+            self.recipe.spawn(&stage).map(|child| (stage, child)).map_err(not_started)
         };
-        let running = stages.map(start).collect::<Result<_, _>>()?;
-        Ok(Self { recipe, running, due: Vec::new(), restarts })
+        let started = stages.map(start).collect::<Result<Vec<_>, _>>()?;
+        self.running.extend(started);
+        Ok(())
+    }
+
+    /// True if a child of `deployment` runs, or will be started again.
+    pub(super) fn has(&self, deployment: Deployment) -> bool {
+        let stages = self.running.iter().map(|(stage, _)| stage).chain(self.due.iter().map(|(_, stage)| stage));
+        stages.into_iter().any(|stage| stage.deployment == deployment)
     }
 
     /// The names and process ids of the running children.

@@ -14,6 +14,7 @@ use stages::weights::FileChanged;
 
 use super::limits::GATEWAY_WAIT_MAX;
 use super::other_model::OtherModel;
+use super::switch::SwitchError;
 use crate::etcd_process::EtcdProcessError;
 use crate::http::TlsError;
 use crate::models::ModelError;
@@ -55,6 +56,9 @@ pub enum RunError {
     /// The model's file has changed since it was opened.
     #[error(transparent)]
     Changed(#[from] FileChanged),
+    /// The cluster does not change its model.
+    #[error(transparent)]
+    Switch(#[from] SwitchError),
     /// The cluster serves another model file.
     #[error(transparent)]
     OtherModel(#[from] Box<OtherModel>),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::membership::admit;
+use engine::membership::{admit, read_rollout};
 use engine::store::{EtcdStore, SharedStore};
 use schema::Keyspace;
 use tracing::info;
@@ -25,7 +25,8 @@ pub async fn gateway(settings: GatewaySettings) -> Result<(), RunError> {
     let stop = Stop::listen(false)?;
     let listener = listen(&settings.http, &settings.member).await?;
     let store: SharedStore = Arc::new(EtcdStore::open(&settings.cluster.etcd).await?);
-    let keyspace = Keyspace::new(&settings.cluster.cluster);
+    let cluster = Keyspace::new(&settings.cluster.cluster);
+    let keyspace = cluster.beside(read_rollout(&*store, &cluster).await?.rollout.serving());
     let key = settings.member.cluster_key.as_ref().map(|key| key.of_cluster(&settings.cluster.cluster));
     admit(&store, &keyspace, key.as_ref()).await?;
     let Some(served) = agree(&store, &keyspace, &settings.model, &settings.cache, &stop).await? else { return Ok(()) };
@@ -39,16 +40,15 @@ pub async fn gateway(settings: GatewaySettings) -> Result<(), RunError> {
         cache: &settings.cache,
         state: settings.state.as_deref(),
     };
-    let opening = GatewayServer::open(store, &settings.cluster.cluster, &served, gateway, listener, &stop);
-    let server = tokio::select! {
+    let opening = GatewayServer::open(store, &keyspace, &served, gateway, listener, &stop);
+    let mut server = tokio::select! {
         () = stop.requested() => return Ok(()),
         opened = opening => opened?,
     };
     info!(model = served.record.name, "the gateway is open");
-    let mut statuses = server.pipeline.statuses();
     let outcome = tokio::select! {
         () = stop.requested() => Ok(()),
-        () = async { while statuses.changed().await.is_ok() {} } => Err(RunError::CoreEnded),
+        () = server.core_ended() => Err(RunError::CoreEnded),
     };
     stop.request();
     server.closed().await;

@@ -5,18 +5,21 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::core::PipelineHandle;
+use engine::membership::RolloutFollower;
 use engine::store::SharedStore;
-use schema::ClusterName;
+use schema::Keyspace;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::info;
 
 use super::RunError;
+use super::deployments::{Deployments, OpenDeployment};
 use super::key_file;
 use super::model::Served;
+use super::model_files::ModelFiles;
 use super::other_clusters::OtherClusters;
-use super::served_cluster::{ClusterOpener, OpenedCluster};
+use super::served_cluster::ClusterOpener;
 use super::stop::Stop;
 use crate::client::Scheme;
 use crate::http::{self, AccessControl, AppState, Models, ServerTls, TlsNames};
@@ -26,7 +29,8 @@ use crate::settings::{ClusterChoice, Host, HttpSettings, MemberSettings};
 
 /// A running gateway.
 pub(super) struct GatewayServer {
-    pub(super) pipeline: Arc<PipelineHandle>,
+    /// The deployment that requests get.
+    pub(super) open: watch::Receiver<Arc<OpenDeployment>>,
     /// The address of the HTTP server.
     pub(super) address: SocketAddr,
     http: JoinHandle<()>,
@@ -117,7 +121,7 @@ impl GatewayServer {
     /// Registers the gateway, starts its core and serves HTTP until `stop`.
     pub(super) async fn open(
         store: SharedStore,
-        cluster: &ClusterName,
+        keyspace: &Keyspace,
         served: &Served,
         parts: GatewayParts<'_>,
         listener: HttpListener,
@@ -129,26 +133,55 @@ impl GatewayServer {
         let host = member.advertise.as_ref().map(Host::as_str);
         let url = url(listener.scheme(), address, host);
         let certificate = listener.certificate().map(|(path, _)| path.to_owned());
-        let opener = ClusterOpener::new(store, member, http_settings, url, certificate, drain_time);
-        let OpenedCluster { pipeline, mut model } = opener.open(cluster, served, alone).await?;
-        model.drills = opener.drills();
-        let running = state.map(RunningFolder::new);
+        let opener = Arc::new(ClusterOpener::new(store, member, http_settings, url, certificate, drain_time));
+        let follower = RolloutFollower::start(opener.store.clone(), keyspace).await?;
+        let mut opened = opener.open(keyspace, served, alone).await?;
+        opened.model.drills = opener.drills();
+        let opened = OpenDeployment::new(keyspace.deployment(), opened, true);
+        let files = Arc::new(ModelFiles { cache: cache.clone(), running: state.map(RunningFolder::new) });
         let state = Arc::new(AppState {
-            models: Models::new(Arc::new(model)),
+            models: Models::new(opened.model.clone()),
             access: AccessControl::new(http_settings.keys.clone()),
             settings: Arc::clone(&opener.settings),
         });
         let (stop, HttpListener { tcp, tls }) = (stop.clone(), listener);
         let key_file = http_settings.key_file.clone();
-        let others = OtherClusters { opener, state: state.clone(), wanted: clusters, cache: cache.clone(), running };
+        let (sender, open) = watch::channel(Arc::new(opened));
+        let deployments = Deployments {
+            opener: opener.clone(),
+            state: state.clone(),
+            files: files.clone(),
+            cluster: keyspace.cluster().clone(),
+            is_first: true,
+            alone,
+            open: sender,
+        };
+        let others = OtherClusters { opener, state: state.clone(), wanted: clusters, files };
         let http = tokio::spawn(async move {
             tokio::select! {
                 () = http::serve(tcp, tls, Arc::clone(&state), stop.requested()) => {}
                 never = key_file::follow(key_file, &state.access) => match never {},
+                never = deployments.follow(follower) => match never {},
                 never = others.follow() => match never {},
             }
         });
-        Ok(Self { pipeline, address, http })
+        Ok(Self { open, address, http })
+    }
+
+    /// Resolves when the core of the deployment that requests get has ended by itself.
+    pub(super) async fn core_ended(&mut self) {
+        loop {
+            let mut statuses = self.open.borrow_and_update().pipeline.statuses();
+            tokio::select! {
+                () = async { while statuses.changed().await.is_ok() {} } => {
+                    // The core of an old deployment ends in good order, after it was replaced.
+                    if !self.open.has_changed().unwrap_or(false) {
+                        return;
+                    }
+                }
+                changed = self.open.changed() => if changed.is_err() { return },
+            }
+        }
     }
 
     /// Waits until the HTTP server has ended after the order to stop.

@@ -41,8 +41,8 @@ impl fmt::Display for LiveMembers {
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
         write!(
             f,
-            "{named}{more} are alive with it (one that was killed, for its lease time): stop them to change the model, \
-             or serve this one beside it with --cluster NAME"
+            "{named}{more} are alive with it (one that was killed, for its lease time): `baton switch MODEL` changes \
+             the model while they serve, or serve this one beside it with --cluster NAME"
         )
     }
 }

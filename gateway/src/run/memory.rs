@@ -12,17 +12,18 @@ use crate::running::{Demand, Grant, MachineMemory, RunningFolder, UpLock};
 use crate::settings::UpSettings;
 
 /// The memory for the stages of `model`: what other clusters of this machine leave of it. Without a folder for records,
-/// nobody knows of the others.
+/// nobody knows of the others. `held` bytes are promised to the stages of another model of this cluster, and stay so.
 pub(super) fn promise(
     settings: &UpSettings,
     model: &ModelRecord,
     lock: Option<&mut UpLock>,
+    held: u64,
 ) -> Result<Grant, RunError> {
     let machine = stages::memory::machine();
     let machine = MachineMemory { total: machine.memory_total_bytes, available: machine.memory_available_bytes };
     let demand = demand(settings, model);
     if let (Some(state), Some(lock)) = (&settings.state, lock) {
-        match RunningFolder::new(state).promise(lock, |others| demand.grant(machine, others)) {
+        match RunningFolder::new(state).promise(lock, held, |others| demand.grant(machine, others)) {
             Ok(granted) => return Ok(granted?),
             Err(error) => warn!(%error, "other clusters of this machine will not know how much memory this one takes"),
         }

@@ -62,7 +62,8 @@ pub(super) async fn agree(
     }
     let Some(agreed) = cluster_model(store, keyspace, stop).await? else { return Ok(None) };
     let record = &agreed.record;
-    let path = match (models::locate(&record.name, cache), &record.source) {
+    let here = models::noted_path(&record.fingerprint, cache).or_else(|| models::locate(&record.name, cache));
+    let path = match (here, &record.source) {
         (Some(path), _) => path,
         // Only what any machine can fetch: a member of the cluster must not name a file of this machine.
         (None, Some(source)) if settings.fetches && models::is_fetchable(source) => {
@@ -101,7 +102,7 @@ pub(super) struct Agreed {
 }
 
 /// The record of `file` for the cluster, with the configured room for keys and values.
-fn describe(file: &ModelFile, settings: &ModelSettings) -> Result<ModelRecord, RunError> {
+pub(super) fn describe(file: &ModelFile, settings: &ModelSettings) -> Result<ModelRecord, RunError> {
     let recorded = |record: Result<ModelRecord, RecordError>| {
         let path = || file.path().display().to_string();
         let record = record.map(|record| ModelRecord { source: settings.source.clone(), ..record });
@@ -126,7 +127,7 @@ fn tokens_of(bytes: u64, one_block: &ModelRecord) -> Result<u32, RunError> {
     }
 }
 
-fn open(path: &Path) -> Result<ModelFile, RunError> {
+pub(super) fn open(path: &Path) -> Result<ModelFile, RunError> {
     let opened = ModelFile::open(path);
     let file = opened.map_err(|cause| RunError::File { path: path.display().to_string(), cause: Box::new(cause) })?;
     file_use::hold(&file);
@@ -168,7 +169,7 @@ fn check(file: ModelFile, keyspace: &Keyspace, agreed: Agreed) -> Result<Served,
         return Ok(Served { file, record });
     }
     let other = OtherModel {
-        cluster: keyspace.cluster().to_owned(),
+        cluster: keyspace.cluster().to_string(),
         members,
         name: record.name,
         expected: record.fingerprint,

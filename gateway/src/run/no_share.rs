@@ -3,13 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use engine::core::PipelineHandle;
 use engine::link::ClusterKey;
 use engine::store::SharedStore;
 use schema::{ClusterName, Keyspace};
 use stages::weights::ModelFile;
+use tokio::sync::watch;
 
 use super::RunError;
+use super::deployments::OpenDeployment;
 use super::own_store::OwnStore;
 use crate::models::Cache;
 use crate::settings::UpSettings;
@@ -57,7 +58,7 @@ impl Shared {
         match *self {}
     }
 
-    pub(super) fn spare(&self, _: Arc<PipelineHandle>) {
+    pub(super) fn spare(&self, _: watch::Receiver<Arc<OpenDeployment>>) {
         match *self {}
     }
 

@@ -3,49 +3,43 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use engine::limits::STORE_RETRY;
-use engine::membership::{admit, read_view};
+use engine::membership::{RolloutFollower, read_view};
 use engine::store::StoreError;
 use futures::future::{OptionFuture, join_all};
 use schema::{ClusterName, Keyspace};
-use stages::weights::ModelFile;
+use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::info;
 
-use super::RunError;
-use super::closable_pipeline::ClosablePipeline;
+use super::deployments::{Deployments, OpenDeployment};
 use super::limits::{OPEN_RETRY, STAGELESS_TIME_MAX};
-use super::model::Served;
-use super::served_cluster::{ClusterOpener, OpenedCluster};
+use super::model_files::ModelFiles;
+use super::served_cluster::ClusterOpener;
 use super::store_clusters::StoreClusters;
 use super::supervise::print_line;
 use crate::error_chain::chain;
-use crate::http::{AppState, LiveFeed, ServedModel};
-use crate::models::{self, Cache};
-use crate::running::RunningFolder;
+use crate::http::AppState;
 use crate::settings::ClusterChoice;
 
 /// The parts with which further clusters are served.
 pub(super) struct OtherClusters {
-    pub(super) opener: ClusterOpener,
+    pub(super) opener: Arc<ClusterOpener>,
     pub(super) state: Arc<AppState>,
     /// The clusters that are chosen.
     pub(super) wanted: Vec<ClusterChoice>,
-    /// The files of models.
-    pub(super) cache: Cache,
-    /// The `baton up` processes of this user, which know the files of their models.
-    pub(super) running: Option<RunningFolder>,
+    /// The files of their models.
+    pub(super) files: Arc<ModelFiles>,
 }
 
 /// A cluster that is served.
 struct Open {
-    pipeline: Arc<ClosablePipeline>,
-    model: Arc<ServedModel>,
-    feed: AbortHandle,
+    current: watch::Receiver<Arc<OpenDeployment>>,
+    /// The task that follows the changes of its model.
+    following: AbortHandle,
     /// The time since which it has no stage.
     stageless_since: Option<Instant>,
 }
@@ -117,7 +111,7 @@ impl OtherClusters {
             }
             match self.open(cluster).await {
                 Ok(opened) => {
-                    print_line(&format!("cluster {cluster} is served here, too: {}", opened.model.model.name));
+                    print_line(&format!("cluster {cluster} is served here, too: {}", opened.name()));
                     refused.remove(cluster);
                     open.insert(cluster.clone(), opened);
                 }
@@ -134,52 +128,47 @@ impl OtherClusters {
     }
 
     async fn open(&self, cluster: &ClusterName) -> Result<Open, String> {
-        let found = self.find(cluster).await?;
+        let (store, key) = (&self.opener.store, self.opener.key(cluster));
+        let follower = RolloutFollower::start(store.clone(), &Keyspace::new(cluster)).await;
+        let follower = follower.map_err(|error| chain(&error))?;
+        let deployment = follower.rollouts().borrow().rollout.serving();
+        let keyspace = Keyspace::of(cluster, deployment);
+        self.check(&keyspace).await?;
+        let found = self.files.served(store, &keyspace, key.as_ref()).await?;
         // Before the gateway registers, because its registration is seen by all members.
         self.state.models.check(cluster, &found.record.name).map_err(|refused| refused.to_string())?;
-        let opened = self.opener.open(cluster, &found, false).await.map_err(|error| chain(&error))?;
-        let OpenedCluster { pipeline, mut model } = opened;
-        let pipeline = Arc::new(ClosablePipeline::new(cluster.clone(), pipeline));
-        model.pipeline = pipeline.clone();
-        let model = Arc::new(model);
-        self.state.models.add(Arc::clone(&model)).map_err(|refused| refused.to_string())?;
-        let shown = Arc::clone(&model);
-        let feed = tokio::spawn(async move { LiveFeed::run(&shown).await }).abort_handle();
-        Ok(Open { pipeline, model, feed, stageless_since: None })
+        let opened = self.opener.open(&keyspace, &found, false).await.map_err(|error| chain(&error))?;
+        let opened = OpenDeployment::new(deployment, opened, false);
+        self.state.models.add(opened.model.clone()).map_err(|refused| refused.to_string())?;
+        let open = watch::Sender::new(Arc::new(opened));
+        let current = open.subscribe();
+        let deployments = Deployments {
+            opener: self.opener.clone(),
+            state: self.state.clone(),
+            files: self.files.clone(),
+            cluster: cluster.clone(),
+            is_first: false,
+            alone: false,
+            open,
+        };
+        let following = tokio::spawn(deployments.follow(follower)).abort_handle();
+        Ok(Open { current, following, stageless_since: None })
     }
 
-    /// The model of `cluster` and this machine's file of it, or the reason for which the cluster is not served.
-    async fn find(&self, cluster: &ClusterName) -> Result<Served, String> {
-        let (store, keyspace, key) = (&self.opener.store, Keyspace::new(cluster), self.opener.key(cluster));
+    /// Checks that the cluster is one for this gateway.
+    async fn check(&self, keyspace: &Keyspace) -> Result<(), String> {
+        let cluster = keyspace.cluster();
         // Without the key, so that whoever is there counts, with a proof or without.
-        let view = read_view(store, &keyspace, None).await.map_err(|error| chain(&error))?;
+        let view = read_view(&self.opener.store, keyspace, None).await.map_err(|error| chain(&error))?;
         let is_named = self.wanted.iter().any(|wanted| wanted.named() == Some(cluster.as_str()));
         if let Some(gateway) = view.gateways.values().next().filter(|_| !is_named) {
             return Err(format!("the gateway at {} serves it", gateway.value.url));
         }
         // A mark of this gateway's key would lock out members that have none.
-        if key.is_some() && view.key_mark.is_none() {
+        if self.opener.key(cluster).is_some() && view.key_mark.is_none() {
             return Err("its members have no cluster key, and this gateway has one: give them the same".to_owned());
         }
-        admit(store, &keyspace, key.as_ref()).await.map_err(|error| chain(&error))?;
-        let Some(record) = view.model.map(|model| model.value) else {
-            return Err("no process has named its model yet".to_owned());
-        };
-        let path = self.file_of(cluster).or_else(|| models::locate(&record.name, &self.cache));
-        let path = path.ok_or_else(|| chain(&RunError::NotHere { name: record.name.clone() }))?;
-        let file = ModelFile::open(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
-        if *file.fingerprint() != record.fingerprint {
-            let (path, found, expected) = (path.display(), file.fingerprint(), &record.fingerprint);
-            return Err(format!("{path} has fingerprint {found}: expected {expected}, its model's"));
-        }
-        Ok(Served { file, record })
-    }
-
-    /// The file of the model that a `baton up` of this user brought to `cluster`.
-    fn file_of(&self, cluster: &ClusterName) -> Option<PathBuf> {
-        let running = self.running.as_ref()?.running(&stages::memory::machine().host);
-        let running = running.inspect_err(|error| warn!(%error, "the processes of this user cannot be read")).ok()?;
-        running.into_iter().filter(|up| up.record.cluster == *cluster).find_map(|up| up.record.model_file)
+        Ok(())
     }
 
     /// Closes the clusters that have had no stage for a while.
@@ -202,11 +191,17 @@ impl OtherClusters {
 
 // === impl Open ===
 
+impl Open {
+    /// The name of its model.
+    fn name(&self) -> String {
+        self.current.borrow().model.model.name.clone()
+    }
+}
+
 impl Drop for Open {
     fn drop(&mut self) {
-        self.feed.abort();
-        self.model.live.close();
-        self.pipeline.close();
+        self.following.abort();
+        self.current.borrow().closable.close();
     }
 }
 

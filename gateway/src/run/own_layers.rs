@@ -49,7 +49,8 @@ impl OwnLayers {
         }
         let Some(agreed) = cluster_model(store, keyspace, stop).await? else { return Ok(None) };
         let record = agreed.record;
-        if models::locate(&record.name, &settings.cache).is_some() {
+        let noted = models::noted_path(&record.fingerprint, &settings.cache);
+        if noted.or_else(|| models::locate(&record.name, &settings.cache)).is_some() {
             return Ok(None);
         }
         let found = FoundSources::default();

@@ -98,19 +98,19 @@ impl ClusterOpener {
         self.member.cluster_key.as_ref().map(|key| key.of_cluster(cluster))
     }
 
-    /// Registers the gateway in `cluster`, whose model is `served`, and starts its pipeline. `alone` is true if it must
-    /// be the cluster's only gateway.
+    /// Registers the gateway in the deployment of `keyspace`, whose model is `served`, and starts its pipeline. `alone`
+    /// is true if it must be the only gateway there.
     pub(super) async fn open(
         &self,
-        cluster: &ClusterName,
+        keyspace: &Keyspace,
         served: &Served,
         alone: bool,
     ) -> Result<OpenedCluster, RunError> {
-        let text = ModelText::new(&served.file)?;
+        let (cluster, text) = (keyspace.cluster(), ModelText::new(&served.file)?);
         if let Some(problem) = text.template_problem() {
             warn!(%cluster, problem, "chats cannot be served, only raw completions");
         }
-        let (keyspace, key, host) = (Keyspace::new(cluster), self.key(cluster), stages::memory::machine().host);
+        let (keyspace, key, host) = (keyspace.clone(), self.key(cluster), stages::memory::machine().host);
         let record = GatewayRecord::new(&host, self.url.clone());
         let (listen, lease_ttl) = (self.member.listen(key.clone())?, self.member.lease_ttl);
         let pins = self.takes_web_pins.then(|| PinStore { store: self.store.clone(), keyspace: keyspace.clone() });

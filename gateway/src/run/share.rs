@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::core::PipelineHandle;
 use engine::generate::Pipeline as _;
 use engine::link::ClusterKey;
 use engine::store::{SharedStore, StoreProxy};
@@ -14,8 +13,10 @@ use qrcode::QrCode;
 use qrcode::render::unicode;
 use schema::{ClusterName, Keyspace};
 use stages::weights::ModelFile;
+use tokio::sync::watch;
 
 use super::RunError;
+use super::deployments::OpenDeployment;
 use super::own_store::OwnStore;
 use crate::layers::LayerService;
 use crate::models::Cache;
@@ -145,9 +146,9 @@ impl Shared {
         self.layers.offer(file.clone(), cache);
     }
 
-    /// Serves layers at a low rate while `pipeline` computes tokens.
-    pub(super) fn spare(&self, pipeline: Arc<PipelineHandle>) {
-        self.layers.slow_while(move || pipeline.status().running > 0);
+    /// Serves layers at a low rate while the pipeline of `open` computes tokens.
+    pub(super) fn spare(&self, open: watch::Receiver<Arc<OpenDeployment>>) {
+        self.layers.slow_while(move || open.borrow().pipeline.status().running > 0);
     }
 
     /// Withdraws the announcement and closes the port.

@@ -55,6 +55,11 @@ impl Stop {
         self.requested.send_replace(true);
     }
 
+    /// True once the order to stop has been given.
+    pub(super) fn is_requested(&self) -> bool {
+        *self.requested.borrow()
+    }
+
     /// Resolves when the order to stop has been given.
     pub(super) async fn requested(&self) {
         // `self` holds the sender, so the wait ends only with the order.

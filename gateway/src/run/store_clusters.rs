@@ -13,9 +13,10 @@ pub(super) struct StoreClusters(BTreeMap<ClusterName, BTreeSet<String>>);
 
 /// The cluster of the stage whose record lies at `key`. `None` for another key.
 fn cluster_of_stage(key: &str) -> Option<ClusterName> {
-    let (cluster, rest) = key.strip_prefix(Keyspace::ALL_CLUSTERS)?.split_once('/')?;
-    rest.strip_prefix("stages/")?;
-    cluster.parse().ok()
+    let (cluster, _) = key.strip_prefix(Keyspace::ALL_CLUSTERS)?.split_once('/')?;
+    let keyspace = Keyspace::new(&cluster.parse().ok()?).owner(key);
+    key.strip_prefix(keyspace.prefix())?.strip_prefix("stages/")?;
+    Some(keyspace.cluster().clone())
 }
 
 // === impl StoreClusters ===
@@ -91,6 +92,16 @@ mod tests {
         assert_eq!(names(&clusters), ["home", "second"]);
         clusters.apply(&[deleted("/baton/v1/home/stages/a-2"), deleted("/baton/v1/home/stages/never")]);
         assert_eq!(names(&clusters), ["second"]);
+    }
+
+    #[test]
+    fn the_stages_of_any_deployment_count() {
+        let keys = ["/baton/v1/home/stages/a-1", "/baton/v1/home/deployments/2/stages/a-1"];
+        let mut clusters = StoreClusters::new(&keys.map(entry));
+        clusters.apply(&[deleted(keys[0])]);
+        assert_eq!(names(&clusters), ["home"]);
+        clusters.apply(&[deleted(keys[1])]);
+        assert_eq!(names(&clusters), [""; 0]);
     }
 
     #[test]

@@ -5,13 +5,17 @@ use std::io::Write as _;
 use std::time::Instant;
 
 use engine::generate::Pipeline;
+use engine::link::ClusterKey;
 use engine::membership::Publisher;
 use engine::report;
+use engine::store::SharedStore;
 use engine::view::ClusterView;
+use schema::Keyspace;
 use tracing::info;
 
 use super::RunError;
-use super::children::Children;
+use super::deployment_stages::DeploymentStages;
+use super::deployments::OpenDeployment;
 use super::gateway_server::GatewayServer;
 use super::limits::GATEWAY_WAIT_MAX;
 use super::load_bar::{LOOK_INTERVAL, LoadBar};
@@ -34,18 +38,27 @@ pub(super) struct Waiting<'a> {
 
 /// Prints the ends of stages and the reasons why the cluster does not serve, for a machine that runs only stages.
 pub(super) async fn supervise_stages(
-    children: &mut Children,
-    cluster: &Publisher,
+    stages: &mut DeploymentStages<'_>,
+    (store, keyspace, key): (&SharedStore, &Keyspace, Option<&ClusterKey>),
     mut neighbour: Option<Waiting<'_>>,
     stop: &Stop,
 ) -> Result<(), RunError> {
-    let mut views = cluster.views();
+    let follow = |deployment| Publisher::start(store.clone(), keyspace.beside(deployment), key.cloned());
+    let mut deployment = stages.serving();
+    let mut publisher = follow(deployment).await?;
+    let mut views = publisher.views();
     let mut reasons = Reasons::new(Instant::now());
     views.mark_changed();
     loop {
+        if stages.serving() != deployment {
+            deployment = stages.serving();
+            publisher = follow(deployment).await?;
+            views = publisher.views();
+            views.mark_changed();
+        }
         tokio::select! {
             () = stop.requested() => return Ok(()),
-            event = children.next_event() => print_line(&event.to_string()),
+            line = stages.next_event() => print_line(&line),
             Ok(()) = views.changed() => {
                 let view = views.borrow_and_update().clone();
                 if let Some(waiting) = &mut neighbour {
@@ -56,7 +69,7 @@ pub(super) async fn supervise_stages(
             () = until(reasons.due()) => print_reason(&mut reasons),
             error = failed(neighbour.as_ref()) => return Err(error),
         }
-        if children.is_empty() {
+        if stages.is_over() {
             return Err(RunError::NoStageLeft);
         }
     }
@@ -74,18 +87,18 @@ async fn failed(waiting: Option<&Waiting<'_>>) -> RunError {
 
 /// Prints that the cluster is ready and that processes have ended, until the order to stop.
 pub(super) async fn supervise(
-    server: &GatewayServer,
-    children: &mut Children,
-    served: &Served,
+    server: &mut GatewayServer,
+    stages: &mut DeploymentStages<'_>,
     settings: &UpSettings,
     etcd: &[String],
     started: Instant,
     stop: &Stop,
 ) -> Result<(), RunError> {
-    for (name, pid) in children.processes() {
+    for (name, pid) in stages.processes() {
         print_line(&format!("stage {name} is process {}", pid.map_or_else(|| "?".to_owned(), |pid| pid.to_string())));
     }
-    let mut statuses = server.pipeline.statuses();
+    let mut open = server.open.borrow_and_update().clone();
+    let mut statuses = open.pipeline.statuses();
     let mut reasons = Reasons::new(Instant::now());
     let mut was_serving = false;
     let mut first = true;
@@ -98,18 +111,24 @@ pub(super) async fn supervise(
                 bar.clear();
                 return Ok(());
             }
-            event = children.next_event() => {
-                bar.suspend(|| print_line(&event.to_string()));
-                if children.is_empty() && settings.etcd.is_none() {
+            line = stages.next_event() => {
+                bar.suspend(|| print_line(&line));
+                if stages.is_over() && settings.etcd.is_none() {
                     return Err(RunError::NoStageLeft);
                 }
+            }
+            Ok(()) = server.open.changed() => {
+                open = server.open.borrow_and_update().clone();
+                statuses = open.pipeline.statuses();
+                statuses.mark_changed();
+                was_serving = false;
             }
             changed = statuses.changed() => {
                 changed.map_err(|_| RunError::CoreEnded)?;
                 let status = statuses.borrow_and_update().clone();
                 if status.serving && !was_serving {
                     bar.clear();
-                    announce(server, served, settings, etcd, first.then_some(started));
+                    announce(&open, settings, etcd, first.then_some(started));
                     first = false;
                 }
                 was_serving = status.serving;
@@ -117,7 +136,7 @@ pub(super) async fn supervise(
             }
             () = until(reasons.due()) => bar.suspend(|| print_reason(&mut reasons)),
             // Until the cluster serves for the first time, which Ctrl-C and `announce` end the bar for.
-            _ = look.tick(), if first => bar.look(&server.pipeline.view()),
+            _ = look.tick(), if first => bar.look(&open.pipeline.view()),
         }
     }
 }
@@ -163,8 +182,8 @@ fn curl_options(http: &HttpSettings) -> String {
 }
 
 /// Prints the layers of each stage and, the first time, commands to use the cluster.
-fn announce(server: &GatewayServer, served: &Served, settings: &UpSettings, etcd: &[String], started: Option<Instant>) {
-    let view = server.pipeline.view();
+fn announce(open: &OpenDeployment, settings: &UpSettings, etcd: &[String], started: Option<Instant>) {
+    let view = open.pipeline.view();
     for claim in view.serving().map(|served| served.claims).unwrap_or_default() {
         let claim = &claim.value;
         let bytes = claim.weights_bytes as f64 / 1e6;
@@ -173,7 +192,7 @@ fn announce(server: &GatewayServer, served: &Served, settings: &UpSettings, etcd
     let Some(started) = started else { return print_line("serving again") };
     let own = view.gateways.values().find(|gateway| gateway.value.pid == std::process::id());
     let url = own.map(|gateway| gateway.value.url.clone()).unwrap_or_default();
-    let model = &served.record.name;
+    let model = &open.model.model.name;
     let (etcd, options) = (etcd.join(","), curl_options(&settings.http));
     print_line(&format!(
         "ready after {:.2} s: {model} on {url}, Ctrl-C stops\n\n  \

@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 use engine::core::PipelineError;
 use engine::link::ClusterKey;
-use engine::membership::{Publisher, admit, read_view};
+use engine::membership::{admit, read_rollout, read_view};
 use engine::store::{EtcdAccess, EtcdStore, SharedStore};
 use schema::Keyspace;
-use tracing::{info, warn};
+use tracing::warn;
 
 use super::RunError;
-use super::children::Children;
+use super::deployment_stages::{DeploymentStages, StagesOf};
 use super::gateway_server::{GatewayParts, GatewayServer, HttpListener, listen};
 use super::memory;
 use super::model::{Served, agree, fetch};
@@ -52,7 +52,7 @@ pub async fn up(mut settings: UpSettings) -> Result<(), RunError> {
     let stop = Stop::listen(false)?;
     let mut lock = enter(&settings);
     let Some(mut member) = Member::join(&mut settings, &mut lock, &stop).await? else { return Ok(()) };
-    let outcome = member.serve(&mut settings, &mut lock, &stop).await;
+    let outcome = member.serve(&settings, &mut lock, &stop).await;
     let Member { shared, own_store, .. } = member;
     if let Some(shared) = shared {
         shared.close().await;
@@ -88,18 +88,6 @@ fn note(lock: &mut Option<UpLock>, change: impl FnOnce(&mut UpRecord)) {
     {
         warn!(%error, "`baton stop` and further clusters will not know all of this process");
     }
-}
-
-/// Starts the stage processes, with the memory that the settings have for each by now.
-fn start_children(
-    settings: &UpSettings,
-    served: &Served,
-    etcd: &[String],
-    folder: &Path,
-) -> Result<Children, RunError> {
-    let arguments = |name| settings.stage_arguments(name, served.file.path(), etcd);
-    let stages = settings.stage_names.iter().map(|name| (name.clone(), arguments(name)));
-    Children::start(stages, settings.stage_environment(), folder, settings.restarts)
 }
 
 /// Fetches the model that the settings name, or the default one, and puts its path in the settings. `None` if `stop`
@@ -160,7 +148,8 @@ impl Member {
                 record.made_key = prepared.is_some() && !had_key;
             });
         }
-        let keyspace = Keyspace::new(&settings.cluster);
+        let cluster = Keyspace::new(&settings.cluster);
+        let keyspace = cluster.beside(read_rollout(&*store, &cluster).await?.rollout.serving());
         let key = settings.member.cluster_key.as_ref().map(|key| key.of_cluster(&settings.cluster));
         admit(&store, &keyspace, key.as_ref()).await?;
         if let Some(neighbour) = &neighbour {
@@ -170,7 +159,7 @@ impl Member {
             let Some(()) = fetch_model(settings, stop).await? else { return Ok(None) };
         }
         let mut shared = match (prepared, &own_store) {
-            (Some(prepared), Some(own)) => Some(prepared.open(own, store.clone(), &keyspace, settings).await?),
+            (Some(prepared), Some(own)) => Some(prepared.open(own, store.clone(), &cluster, settings).await?),
             _ => None,
         };
         let agreed = agree(&store, &keyspace, &settings.model, &settings.cache, stop).await?;
@@ -184,33 +173,26 @@ impl Member {
     }
 
     /// Opens the gateway, unless another process has it, then starts the stages, and supervises both until `stop`.
-    async fn serve(
-        &mut self,
-        settings: &mut UpSettings,
-        lock: &mut Option<UpLock>,
-        stop: &Stop,
-    ) -> Result<(), RunError> {
+    async fn serve(&mut self, settings: &UpSettings, lock: &mut Option<UpLock>, stop: &Stop) -> Result<(), RunError> {
         let folder = tempfile::Builder::new().prefix("baton-up-").tempdir();
         let folder = folder.map_err(|cause| RunError::Io { doing: "make a folder for sockets", cause })?;
-        let Grant { budget, promised } = memory::promise(settings, &self.served.record, lock.as_mut())?;
-        info!(budget, promised, "memory of the stages, in bytes: the most of each, and of all together");
-        settings.compute.memory_budget_bytes = Some(budget);
+        let grant = memory::promise(settings, &self.served.record, lock.as_mut(), 0)?;
         match self.open_gateway(settings, stop).await {
             Opening::Stopped => Ok(()),
-            Opening::Neighbour => self.run_stages(settings, folder.path(), stop).await,
+            Opening::Neighbour => self.run_stages(settings, lock, grant, folder.path(), stop).await,
             Opening::Done(Ok(server)) => {
                 note(lock, |record| {
                     record.http = Some(server.address);
                     record.asks_key = !settings.http.keys.is_empty();
                     record.speaks_https = settings.http.tls.is_some();
                 });
-                self.run_gateway(server, settings, folder.path(), stop).await
+                self.run_gateway(server, settings, lock, grant, folder.path(), stop).await
             }
             Opening::Done(Err(RunError::Pipeline(PipelineError::Taken { url, .. }))) if settings.etcd.is_some() => {
                 print_line(&format!(
                     "the gateway at {url} serves this cluster; this machine adds its stages, Ctrl-C takes them away"
                 ));
-                self.run_stages(settings, folder.path(), stop).await
+                self.run_stages(settings, lock, grant, folder.path(), stop).await
             }
             Opening::Done(Err(error)) => Err(error),
         }
@@ -231,7 +213,7 @@ impl Member {
             state: settings.state.as_deref(),
         };
         let store = self.store.clone();
-        let opening = GatewayServer::open(store, &settings.cluster, &self.served, gateway, listener, stop);
+        let opening = GatewayServer::open(store, &self.keyspace, &self.served, gateway, listener, stop);
         tokio::select! {
             () = stop.requested() => Opening::Stopped,
             opened = opening => Opening::Done(opened),
@@ -241,31 +223,51 @@ impl Member {
     /// Starts the stages for the gateway of this process, and supervises both until `stop`.
     async fn run_gateway(
         &self,
-        server: GatewayServer,
+        mut server: GatewayServer,
         settings: &UpSettings,
+        lock: &mut Option<UpLock>,
+        grant: Grant,
         folder: &Path,
         stop: &Stop,
     ) -> Result<(), RunError> {
         if let Some(shared) = &self.shared {
-            shared.spare(server.pipeline.clone());
+            shared.spare(server.open.clone());
         }
-        let mut children = start_children(settings, &self.served, &self.etcd, folder)?;
-        let Self { served, etcd, started, .. } = self;
-        let outcome = supervise(&server, &mut children, served, settings, etcd, *started, stop).await;
+        let mut stages = self.start_stages(settings, lock, grant, folder).await?;
+        let outcome = supervise(&mut server, &mut stages, settings, &self.etcd, self.started, stop).await;
         stop.request();
         server.closed().await;
-        children.stop().await;
+        stages.stop().await;
         outcome
     }
 
     /// Starts the stages for another process's gateway, and supervises them until `stop`.
-    async fn run_stages(&self, settings: &UpSettings, folder: &Path, stop: &Stop) -> Result<(), RunError> {
-        let cluster = Publisher::start(self.store.clone(), self.keyspace.clone(), self.key.clone()).await?;
-        let mut children = start_children(settings, &self.served, &self.etcd, folder)?;
-        let Self { neighbour, served, started, .. } = self;
+    async fn run_stages(
+        &self,
+        settings: &UpSettings,
+        lock: &mut Option<UpLock>,
+        grant: Grant,
+        folder: &Path,
+        stop: &Stop,
+    ) -> Result<(), RunError> {
+        let mut stages = self.start_stages(settings, lock, grant, folder).await?;
+        let Self { store, keyspace, key, neighbour, served, started, .. } = self;
         let waiting = neighbour.as_ref().map(|neighbour| Waiting::new(neighbour, served, *started));
-        let outcome = supervise_stages(&mut children, &cluster, waiting, stop).await;
-        children.stop().await;
+        let cluster = (store, keyspace, key.as_ref());
+        let outcome = supervise_stages(&mut stages, cluster, waiting, stop).await;
+        stages.stop().await;
         outcome
+    }
+
+    async fn start_stages<'a>(
+        &'a self,
+        settings: &'a UpSettings,
+        lock: &'a mut Option<UpLock>,
+        grant: Grant,
+        folder: &'a Path,
+    ) -> Result<DeploymentStages<'a>, RunError> {
+        let Self { store, key, etcd, .. } = self;
+        let of = StagesOf { settings, store, key: key.as_ref(), etcd, folder };
+        DeploymentStages::start(of, &self.keyspace, &self.served, grant, lock.as_mut()).await
     }
 }

@@ -44,18 +44,20 @@ impl RunningFolder {
         Ok(UpLock::new(path.clone(), file.persist(&path).map_err(|error| error.error)?, record))
     }
 
-    /// Promises the memory that `grant` decides on, given what other processes of this machine have promised. One
-    /// process at a time decides. Returns the decision.
+    /// Promises the memory that `grant` decides on, given what is promised on this machine already: by other processes,
+    /// and `held` bytes by this one, beside which the new ones are. One process at a time decides. Returns what is
+    /// decided.
     ///
     /// # Errors
     /// The operating system's reason, or that another process keeps the lock for longer than `PROMISE_WAIT_MAX`.
     pub fn promise<E>(
         &self,
         own: &mut UpLock,
+        held: u64,
         grant: impl FnOnce(&[Promise]) -> Result<Grant, E>,
     ) -> io::Result<Result<Grant, E>> {
         let _turn = self.turn()?;
-        let UpRecord { host, pid, .. } = own.record().clone();
+        let UpRecord { cluster, host, pid, .. } = own.record().clone();
         let others = self.running(&host)?.into_iter().map(|up| up.record);
         let others = others.filter(|other| other.pid != pid && other.memory_promised_bytes > 0);
         let promise = |UpRecord { cluster, pid, memory_promised_bytes, .. }| Promise {
@@ -63,9 +65,10 @@ impl RunningFolder {
             pid,
             bytes: memory_promised_bytes,
         };
-        let granted = grant(&others.map(promise).collect::<Vec<_>>());
+        let own_promise = (held > 0).then_some(Promise { cluster, pid, bytes: held });
+        let granted = grant(&others.map(promise).chain(own_promise).collect::<Vec<_>>());
         if let Ok(Grant { promised, .. }) = &granted {
-            own.note(|record| record.memory_promised_bytes = *promised)?;
+            own.note(|record| record.memory_promised_bytes = held.saturating_add(*promised))?;
         }
         Ok(granted)
     }
@@ -151,7 +154,7 @@ mod tests {
                 seen = others.iter().map(|other| (other.pid, other.bytes)).collect();
                 if bytes == 0 { Err("refused") } else { Ok(Grant { budget: bytes, promised: bytes }) }
             };
-            let granted = folder.promise(own, grant).unwrap();
+            let granted = folder.promise(own, 0, grant).unwrap();
             (granted.is_ok(), seen)
         };
         assert_eq!(promises(&mut home, 5), (true, vec![]));

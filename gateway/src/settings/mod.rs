@@ -32,7 +32,7 @@ pub use options::{
 pub use otlp::OtlpEndpoint;
 pub use resolved::{
     ClusterSettings, ComputeSettings, GatewaySettings, HttpSettings, KvSize, MemberSettings, ModelSettings,
-    OwnStoreSettings, SettingsError, ShareSettings, StageSettings, UpSettings, defaults,
+    OwnStoreSettings, SettingsError, ShareSettings, StageSettings, SwitchSettings, UpSettings, defaults,
 };
 pub(crate) use resolved::{KV_TOKENS_MAX, cache};
 pub use secret::{SecretError, SecretText};

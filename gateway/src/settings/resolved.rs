@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use schema::record::KvType;
-use schema::{ClusterName, StageName};
+use schema::{ClusterName, Deployment, StageName};
 use stages::device::DeviceChoice;
 
 use super::address::{Host, SharePlace};
@@ -202,6 +202,21 @@ pub struct StageSettings {
     pub cache: Cache,
     /// True if the stage stops at the end of standard input.
     pub follow_stdin: bool,
+    /// The only deployment of the cluster that it serves. `None` for those that the cluster's rollout names.
+    pub deployment: Option<Deployment>,
+}
+
+/// Settings of `baton switch`.
+#[derive(Debug, Clone)]
+pub struct SwitchSettings {
+    /// The cluster.
+    pub cluster: ClusterSettings,
+    /// The model to change to.
+    pub model: ModelSettings,
+    /// Number of stages to wait for. `None` for as many as the present model waited for.
+    pub stages_min: Option<u32>,
+    /// The cache of model files.
+    pub cache: Cache,
 }
 
 /// Settings of `baton gateway`.
@@ -638,7 +653,25 @@ impl StageSettings {
             name: stage.name.unwrap_or_else(|| host::stage_name(&host::name())),
             cache: cache(global, environment)?,
             follow_stdin: false,
+            deployment: None,
         })
+    }
+}
+
+impl SwitchSettings {
+    /// Resolves the settings.
+    ///
+    /// # Errors
+    /// [`SettingsError`] names the setting that is refused.
+    pub fn new(
+        cluster: ClusterSettings,
+        model: ModelOptions,
+        global: &GlobalOptions,
+        environment: &Environment,
+    ) -> Result<Self, SettingsError> {
+        let stages_min = model.stages_min;
+        let model = ModelSettings::new(model, defaults::STAGES_MIN)?;
+        Ok(Self { cluster, model, stages_min, cache: cache(global, environment)? })
     }
 }
 
@@ -717,7 +750,14 @@ impl UpSettings {
     }
 
     /// The arguments of the stage process `name` that serves `model` in the store at `etcd`.
-    pub fn stage_arguments(&self, name: &StageName, model: &Path, etcd: &[String]) -> Vec<OsString> {
+    pub fn stage_arguments(
+        &self,
+        name: &StageName,
+        model: &Path,
+        etcd: &[String],
+        deployment: Deployment,
+        budget_bytes: u64,
+    ) -> Vec<OsString> {
         let mut arguments: Vec<OsString> = vec!["stage".into(), "--follow-stdin".into()];
         let mut flag = |name: &str, value: OsString| arguments.extend([format!("--{name}").into(), value]);
         if let Some(config) = &self.config {
@@ -748,9 +788,8 @@ impl UpSettings {
         }
         flag("kv-type", self.model.kv_type.word().into());
         flag("stages-min", self.model.stages_min.to_string().into());
-        if let Some(bytes) = self.compute.memory_budget_bytes {
-            flag("memory", format!("{bytes}B").into());
-        }
+        flag("memory", format!("{budget_bytes}B").into());
+        flag("deployment", deployment.to_string().into());
         flag("device", self.compute.device.name().into());
         // The threads were divided among all stages here, so the values in the file or the environment must not be
         // applied again.
@@ -910,7 +949,8 @@ mod tests {
         assert_eq!(given(toml).unwrap(), (KvSize::Bytes(2 << 20), KvType::Q8));
         let error = given("[model]\nkv_memory = \"2MiB\"\nkv_tokens = 64").unwrap_err().to_string();
         assert_eq!(error, "kv_tokens is 64 and kv_memory is 2097152 bytes: expected at most one of them");
-        let arguments = up(toml).unwrap().stage_arguments(&"a".parse().unwrap(), Path::new("m"), &[]);
+        let arguments =
+            up(toml).unwrap().stage_arguments(&"a".parse().unwrap(), Path::new("m"), &[], Deployment::FIRST, 7);
         let after =
             |flag: &str| arguments.iter().skip_while(|word| *word != flag).nth(1).and_then(|word| word.to_str());
         assert_eq!((after("--kv-memory"), after("--kv-type")), (Some("2097152B"), Some("q8_0")));

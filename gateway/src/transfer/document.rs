@@ -90,7 +90,7 @@ impl ClusterDocument {
         members: Vec<MemberKey>,
         left_out: Vec<LeftOut>,
     ) -> Self {
-        let (format, cluster, sha256) = (FORMAT.to_owned(), keyspace.cluster().to_owned(), digest(&permanent));
+        let (format, cluster, sha256) = (FORMAT.to_owned(), keyspace.cluster().to_string(), digest(&permanent));
         Self { format, version: VERSION, cluster, revision, sha256, permanent, members, left_out }
     }
 
@@ -115,8 +115,8 @@ impl ClusterDocument {
             return Err(TransferError::Version { found: version });
         }
         let document: Self = serde_json::from_slice(bytes).map_err(no_document)?;
-        if document.cluster != keyspace.cluster() {
-            let (found, expected) = (cut(&document.cluster), keyspace.cluster().to_owned());
+        if document.cluster != keyspace.cluster().as_str() {
+            let (found, expected) = (cut(&document.cluster), keyspace.cluster().to_string());
             return Err(TransferError::OtherCluster { found, expected });
         }
         let found = digest(&document.permanent);
@@ -134,7 +134,7 @@ impl ClusterDocument {
         let mut last = None;
         for KeptKey { key, value } in &self.permanent {
             let refused = |reason| TransferError::Key { key: cut(key), reason };
-            let parsed = keyspace.parse(key).map_err(|error| refused(error.to_string()))?;
+            let parsed = keyspace.owner(key).parse(key).map_err(|error| refused(error.to_string()))?;
             if !is_brought_over(&parsed) {
                 return Err(refused("it belongs to members: expected it in the list `members`".to_owned()));
             }

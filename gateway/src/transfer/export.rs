@@ -19,7 +19,7 @@ pub async fn export(store: &EtcdStore, keyspace: &Keyspace) -> Result<ClusterDoc
 
 fn document(keyspace: &Keyspace, snapshot: &Snapshot) -> Result<ClusterDocument, TransferError> {
     if snapshot.entries.is_empty() {
-        let (cluster, prefix) = (keyspace.cluster().to_owned(), keyspace.prefix().to_owned());
+        let (cluster, prefix) = (keyspace.cluster().to_string(), keyspace.prefix().to_owned());
         return Err(TransferError::NoCluster { cluster, prefix });
     }
     let (mut permanent, mut members, mut left_out) = (Vec::new(), Vec::new(), Vec::new());
@@ -43,6 +43,7 @@ enum Sorted {
 fn sort(keyspace: &Keyspace, entry: &Entry) -> Result<Sorted, String> {
     let value: Value = serde_json::from_slice(&entry.value).map_err(|error| format!("unreadable value: {error}"))?;
     let (key, lease) = (entry.key.clone(), entry.lease.map(|lease| lease.to_string()));
+    let keyspace = &keyspace.owner(&key);
     if keyspace.parse_load(&key).is_some() || keyspace.parse_gateway_load(&key).is_some() {
         return Ok(Sorted::OfMembers(MemberKey { key, lease, value }));
     }

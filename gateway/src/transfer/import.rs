@@ -57,23 +57,26 @@ fn transaction(
         let compares = vec![Compare::NothingUnder { prefix: keyspace.prefix().to_owned() }];
         return Ok(Txn { compares, writes });
     }
-    let cluster = keyspace.cluster().to_owned();
+    let cluster = keyspace.cluster().to_string();
     let keys = || found.entries.iter().map(|entry| entry.key.as_str());
     if !replaces {
         return Err(TransferError::Taken { cluster, found: found.entries.len(), names: names(keys()) });
     }
-    let members = ["stages/", "gateways/"].map(|folder| format!("{}{folder}", keyspace.prefix()));
+    let deployments: BTreeSet<_> = keys().map(|key| keyspace.owner(key).prefix().to_owned()).collect();
+    let of_members = |prefix: &String| ["stages/", "gateways/"].map(|folder| format!("{prefix}{folder}"));
+    let members: Vec<_> = deployments.iter().flat_map(of_members).collect();
     let living: Vec<_> = keys().filter(|key| members.iter().any(|folder| key.starts_with(folder))).collect();
     if !living.is_empty() {
         return Err(TransferError::Alive { cluster, names: names(living.into_iter()) });
     }
     let kept: BTreeSet<_> = document.permanent.iter().map(|kept| kept.key.as_str()).collect();
     // What is leased goes by itself, and what baton does not know is not its to delete.
-    let stays = |key: &str| keyspace.parse(key).is_ok_and(|parsed| parsed.lifetime() != Lifetime::Leased);
+    let stays = |key: &str| keyspace.owner(key).parse(key).is_ok_and(|parsed| parsed.lifetime() != Lifetime::Leased);
     let old = keys().filter(|key| !kept.contains(key) && stays(key));
     writes.extend(old.map(|key| Write::Delete { key: key.to_owned() }));
-    let seen = [Key::KeyMark, Key::Model, Key::Placement].map(|key| as_found(keyspace.name(&key), found));
-    let without_members = members.map(|prefix| Compare::NothingUnder { prefix });
+    let seen = [Key::KeyMark, Key::Model, Key::Placement, Key::Rollout];
+    let seen = seen.map(|key| as_found(keyspace.name(&key), found));
+    let without_members = members.into_iter().map(|prefix| Compare::NothingUnder { prefix });
     Ok(Txn { compares: seen.into_iter().chain(without_members).collect(), writes })
 }
 
@@ -147,7 +150,7 @@ mod tests {
         let deleted: Vec<_> = deleted.collect();
         assert_eq!((deleted.as_slice(), txn.writes.len()), (&["model", "pins-status/b", "pins/b"][..], 4));
         let model = Compare::Unchanged { key: "/baton/v1/home/model".to_owned(), mod_revision: Revision(7) };
-        assert!(txn.compares.contains(&model) && txn.compares.len() == 5, "{:?}", txn.compares);
+        assert!(txn.compares.contains(&model) && txn.compares.len() == 6, "{:?}", txn.compares);
         let refused = transaction(&keyspace(), &document(), &found(&["model", "stages/a"]), true).unwrap_err();
         assert!(refused.to_string().contains("members of cluster home live in the store"), "{refused}");
     }

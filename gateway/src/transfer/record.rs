@@ -1,6 +1,6 @@
 //! The values of a cluster's permanent keys, each checked as what it is.
 
-use schema::record::{KeyMark, ModelRecord, Pin, Placement, TokenRecord};
+use schema::record::{KeyMark, ModelRecord, Pin, Placement, Rollout, TokenRecord};
 use schema::{Key, Lifetime};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -13,6 +13,7 @@ pub(super) fn check(key: &Key, value: &Value) -> Result<(), String> {
         Key::Placement => reads::<Placement>(value),
         Key::Pin(_) => reads::<Pin>(value),
         Key::Token(_) => reads::<TokenRecord>(value),
+        Key::Rollout => reads::<Rollout>(value),
         Key::Stage(_) | Key::Eviction(_) | Key::PinStatus(_) | Key::Starts(_) | Key::Claim(_) | Key::Gateway(_) => {
             Err("it belongs to members, which write it themselves".to_owned())
         }

@@ -97,7 +97,7 @@ mod tests {
         left   Q8_0     16.4 GB/s  0.1 GMAC/s
 
         ignored in the store:
-          /baton/v1/home/nonsense: unknown key "/baton/v1/home/nonsense": expected key-mark, model, placement, stages/<stage>, evictions/<stage>, pins/<stage>, pins-status/<stage>, starts/<stage>, claims/<generation>/<slot>, gateways/<slot> or tokens/<id> below /baton/v1/home/
+          /baton/v1/home/nonsense: unknown key "/baton/v1/home/nonsense": expected key-mark, model, placement, stages/<stage>, evictions/<stage>, pins/<stage>, pins-status/<stage>, starts/<stage>, claims/<generation>/<slot>, gateways/<slot>, tokens/<id>, rollout or deployments/<n>/… below /baton/v1/home/
         "#);
     }
 
@@ -192,7 +192,7 @@ mod tests {
         left   Q8_0     16.4 GB/s  0.1 GMAC/s
 
         ignored in the store:
-          /baton/v1/home/nonsense: unknown key "/baton/v1/home/nonsense": expected key-mark, model, placement, stages/<stage>, evictions/<stage>, pins/<stage>, pins-status/<stage>, starts/<stage>, claims/<generation>/<slot>, gateways/<slot> or tokens/<id> below /baton/v1/home/
+          /baton/v1/home/nonsense: unknown key "/baton/v1/home/nonsense": expected key-mark, model, placement, stages/<stage>, evictions/<stage>, pins/<stage>, pins-status/<stage>, starts/<stage>, claims/<generation>/<slot>, gateways/<slot>, tokens/<id>, rollout or deployments/<n>/… below /baton/v1/home/
         "#);
     }
 

@@ -88,6 +88,18 @@ impl LiveFeed {
         }
     }
 
+    /// Makes the events of the first model, and of the one that takes its place. Ends with the registry of models.
+    pub(crate) async fn run_first(mut firsts: watch::Receiver<Arc<ServedModel>>) {
+        loop {
+            let first = Arc::clone(&firsts.borrow_and_update());
+            tokio::select! {
+                () = Self::run(&first) => {}
+                changed = firsts.changed() => if changed.is_err() { return },
+            }
+            first.live.close();
+        }
+    }
+
     async fn produce(state: &ServedModel) {
         let mut ticks = tokio::time::interval(LIVE_POLL_INTERVAL);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

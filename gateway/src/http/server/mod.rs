@@ -76,8 +76,7 @@ pub async fn serve(
     let (stop, stopped) = watch::channel(false);
     let mut connections = JoinSet::new();
     let mut producer = JoinSet::new();
-    let produced = Arc::clone(state.models.first());
-    producer.spawn(async move { LiveFeed::run(&produced).await });
+    producer.spawn(LiveFeed::run_first(state.models.firsts()));
     let mut shutdown = pin!(shutdown);
     let mut following_files = pin!(follow_files(tls.clone()));
     loop {
