@@ -9,7 +9,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use schema::{Fingerprint, LayerRange};
-use stages::gguf::Extent;
 use stages::weights::ModelFile;
 use tracing::warn;
 
@@ -22,6 +21,7 @@ use super::limits::{CHUNK_BYTES, CHUNKS_AT_ONCE, MANIFEST_WAIT_MAX, OPEN_TRIES, 
 use super::manifest::ChunkManifest;
 use super::protocol::LayerRefusal;
 use crate::error_chain::chain;
+use crate::models::growing_header::HeaderStep;
 use crate::models::limits::GGUF_HEADER_BYTES_MAX;
 use crate::models::{Cache, Console, Progress, check_space, file_use};
 
@@ -210,28 +210,31 @@ impl LayerFetch {
     /// Reads little more than the header.
     fn has_header(&self, part: usize, here: u64, file_bytes: u64) -> Result<bool, LayersError> {
         let here = here.min(GGUF_HEADER_BYTES_MAX);
-        let mut length = here.min(CHUNK_BYTES);
+        let mut length = 0;
         loop {
-            match Extent::of(&self.model.read(part, 0..length)?, file_bytes) {
-                Ok(Extent::Needs(needed)) if needed <= here => length = needed.max(2 * length).min(here),
-                found => return Ok(matches!(found, Ok(Extent::Whole(_)))),
+            match HeaderStep::after(&self.model.read(part, 0..length)?, file_bytes) {
+                Ok(HeaderStep::Read { needed, end }) if needed <= here => length = end.min(here),
+                found => return Ok(matches!(found, Ok(HeaderStep::Whole(_)))),
             }
         }
     }
 
     /// The header of a file, by chunks from its start until it is whole.
     fn header(&self, part: usize, file_bytes: u64) -> Result<Vec<u8>, LayersError> {
-        let unusable = |cause| LayersError::Header { part: part + 1, cause };
         let mut bytes = Vec::new();
         loop {
-            let next = bytes.len() as u64 / CHUNK_BYTES;
-            if next * CHUNK_BYTES >= file_bytes.min(GGUF_HEADER_BYTES_MAX) {
-                return Err(unusable(format!("longer than {} bytes", bytes.len()).into()));
-            }
-            bytes.extend(self.chunks(part, &(next..next + 1))?);
-            if let Extent::Whole(header) = Extent::of(&bytes, file_bytes).map_err(|cause| unusable(cause.into()))? {
-                bytes.truncate(header as usize);
-                return Ok(bytes);
+            match HeaderStep::after(&bytes, file_bytes) {
+                Ok(HeaderStep::Whole(header)) => {
+                    bytes.truncate(header as usize);
+                    return Ok(bytes);
+                }
+                // What is needed for certain: a chunk is more than most headers grow by.
+                Ok(HeaderStep::Read { needed, .. }) => {
+                    let next = bytes.len() as u64 / CHUNK_BYTES;
+                    let last = needed.div_ceil(CHUNK_BYTES).min(next + CHUNKS_AT_ONCE);
+                    bytes.extend(self.chunks(part, &(next..last))?);
+                }
+                Err(cause) => return Err(LayersError::Header { part: part + 1, cause: cause.into() }),
             }
         }
     }

@@ -10,6 +10,8 @@ mod elsewhere;
 mod error;
 mod file_url;
 pub(crate) mod file_use;
+#[cfg(any(feature = "hub", feature = "tls"))]
+pub(crate) mod growing_header;
 #[cfg(feature = "hub")]
 mod hub;
 #[cfg(feature = "hub")]

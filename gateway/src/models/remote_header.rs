@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use stages::gguf::Extent;
 use stages::safetensors::{SafetensorsHeader, SafetensorsIndex};
 use tempfile::TempDir;
 
@@ -18,16 +17,12 @@ use super::catalogue::{Entry, Origin};
 use super::choice::{self, Choice};
 use super::error::ModelError;
 use super::file_url::FileUrl;
+use super::growing_header::{FIRST_BYTES, HeaderFault, HeaderStep};
 use super::hub_reader::{HubReader, RemoteFile};
 use super::limits::{FILE_BYTES_MAX, FILES_MAX, GGUF_HEADER_BYTES_MAX};
 use super::source::{HubFile, HubRepository};
 use super::{origin, repository};
 
-/// Bytes of a GGUF file that are asked for first.
-const FIRST_BYTES: u64 = 64 << 10;
-/// Maximum number of bytes by which the part that is read grows beyond what is known to be needed: so many bytes of
-/// weights may come along with the end of a header.
-const STEP_BYTES_MAX: u64 = 4 << 20;
 /// Longest configuration, in bytes.
 const CONFIG_BYTES_MAX: u64 = 4 << 20;
 /// Headers that are fetched at the same time.
@@ -189,19 +184,18 @@ impl Fetch<'_> {
         let mut piece = self.range(file, 0, FIRST_BYTES)?;
         loop {
             let length = piece.bytes.len() as u64;
-            let extent = Extent::of(&piece.bytes, piece.file_bytes);
-            let needed = match extent.map_err(|error| self.unusable(file, &error))? {
-                Extent::Whole(header) => {
+            let end = match HeaderStep::after(&piece.bytes, piece.file_bytes) {
+                Ok(HeaderStep::Whole(header)) => {
                     piece.bytes.truncate(usize::try_from(header).unwrap_or(usize::MAX));
                     return self.write(file, &piece.bytes, piece.file_bytes);
                 }
-                Extent::Needs(needed) => needed,
+                Ok(HeaderStep::Read { end, .. }) => end,
+                Err(HeaderFault::Unsound(error)) => return Err(self.unusable(file, &error)),
+                Err(HeaderFault::TooLong { needed }) => {
+                    let expected = format!("a header of at most {GGUF_HEADER_BYTES_MAX} bytes");
+                    return Err(self.hub.wrong(&file.to_string(), expected, format!("one of at least {needed}")));
+                }
             };
-            let end = needed.max(length + (3 * length).min(STEP_BYTES_MAX)).min(piece.file_bytes);
-            if end > GGUF_HEADER_BYTES_MAX {
-                let expected = format!("a header of at most {GGUF_HEADER_BYTES_MAX} bytes");
-                return Err(self.hub.wrong(&file.to_string(), expected, format!("one of at least {needed}")));
-            }
             let more = self.range(file, length, end - length)?;
             if more.file_bytes != piece.file_bytes {
                 let expected = format!("a file of {} bytes, as before", piece.file_bytes);
