@@ -11,9 +11,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use engine::link::Listen;
-use engine::membership::{read_view, write_model};
+use engine::membership::{Publisher, read_view, write_model};
 use engine::runner::{LoadError, LoadedShard, Loader, Output, Runner, RunnerError, Work};
-use engine::stage::{StageSettings, run};
+use engine::stage::{StageError, StageSettings, run};
 use engine::store::{EtcdStore, SharedStore};
 use schema::record::{KvRoom, MemoryUse, ModelRecord, StageRecord};
 use schema::{Fingerprint, Keyspace, LayerRange};
@@ -59,10 +59,7 @@ async fn main() -> Result<(), Failure> {
     for number in 0..stages {
         let (url, settings) = (url.clone(), settings(&keyspace, number)?);
         tokio::spawn(async move {
-            let ended = match EtcdStore::connect(&[url]).await {
-                Ok(store) => run(Arc::new(store), settings, Arc::new(Weightless::default()), never(), never()).await,
-                Err(error) => Err(error.into()),
-            };
+            let ended = join(&url, settings).await;
             eprintln!("stage {number} has ended: {ended:?}");
         });
     }
@@ -75,6 +72,13 @@ async fn main() -> Result<(), Failure> {
     println!("{stages} stages at rest for {seconds} s:");
     print(before, count(url)?, Duration::from_secs(seconds));
     Ok(())
+}
+
+/// Runs a stage for ever.
+async fn join(url: &str, settings: StageSettings) -> Result<(), StageError> {
+    let store: SharedStore = Arc::new(EtcdStore::connect(&[url.to_owned()]).await?);
+    let publisher = Publisher::start(store.clone(), settings.keyspace.clone(), settings.key.clone()).await?;
+    run(store, publisher, settings, Arc::new(Weightless::default()), never(), never()).await
 }
 
 /// Waits until all stages are there, all layers are served, and the placement has not changed for a while. Returns the

@@ -10,7 +10,7 @@ use std::time::Duration;
 use engine::core::{PipelineHandle, PipelineSettings};
 use engine::generate::{Finish, Pipeline, Pooling, Rejection, Request, TokenEvent, TokenOptions};
 use engine::link::Listen;
-use engine::membership::write_model;
+use engine::membership::{Publisher, write_model};
 use engine::runner::{KV_BLOCK_TOKENS, LoadError, LoadedShard, Loader, Output, Runner, RunnerError, Work};
 use engine::stage::StageSettings;
 use engine::store::{MemoryStore, SharedStore};
@@ -183,7 +183,8 @@ fn start_stage(store: &SharedStore, name: &str, budget_bytes: u64) -> RunningSta
     let store = store.clone();
     let task = tokio::spawn(async move {
         let loader = Arc::new(CountingLoader { budget_bytes });
-        engine::stage::run(store, settings, loader, std::future::pending(), async { drop(stopped.await) })
+        let publisher = Publisher::start(store.clone(), keyspace(), None).await.unwrap();
+        engine::stage::run(store, publisher, settings, loader, std::future::pending(), async { drop(stopped.await) })
             .await
             .unwrap();
     });

@@ -102,20 +102,20 @@ enum Ending {
     Forgotten,
 }
 
-/// Runs a stage until `stop` resolves, or until, after `drain` has resolved, others have taken over its layers. That
-/// takes at most [`DRAIN_MAX`](crate::limits::DRAIN_MAX).
+/// Runs a stage of the cluster that `publisher` follows, until `stop` resolves, or until, after `drain` has resolved,
+/// others have taken over its layers. That takes at most [`DRAIN_MAX`](crate::limits::DRAIN_MAX).
 ///
 /// # Errors
 /// [`StageError`] if it cannot join or cannot compute any more.
 pub async fn run(
     store: SharedStore,
+    publisher: Publisher,
     settings: StageSettings,
     loader: Arc<dyn Loader>,
     drain: impl Future<Output = ()>,
     stop: impl Future<Output = ()>,
 ) -> Result<(), StageError> {
     tokio::pin!(drain, stop);
-    let publisher = Publisher::start(store.clone(), settings.keyspace.clone(), settings.key.clone()).await?;
     let inbound = Inbound::bind(settings.listen.clone()).await?;
     let own = (inbound.interface().await, inbound.addresses().await);
     let mut stage = serve::Stage::new(store.clone(), settings, publisher.views(), inbound, own, loader)?;

@@ -75,7 +75,7 @@ impl LayerClient {
 
     /// The machine to ask next, of those for which `may_be` is true.
     pub(super) fn next(&mut self, may_be: impl Fn(&Source) -> bool) -> Option<Source> {
-        self.sources.set_members(&self.found.look());
+        self.sources.set_members(&self.found.addresses());
         self.sources.next(Instant::now(), may_be)
     }
 
@@ -83,6 +83,11 @@ impl LayerClient {
     pub(super) fn leave_out(&mut self, address: &str, reason: &str) {
         self.streams.remove(address);
         self.sources.leave_out(address, Instant::now(), reason);
+    }
+
+    /// The machine at `address` answered, or could not for now: then it is asked after all others for a while.
+    pub(super) fn note(&mut self, address: &str, answered: bool) {
+        self.sources.note(address, Instant::now(), answered);
     }
 
     /// The reasons for which machines are left out.
@@ -139,8 +144,9 @@ impl LayerClient {
         let Some(runtime) = self.runtime.take() else { unreachable!("it is put back below") };
         let was_open = self.streams.contains_key(&source.address);
         let mut asked = runtime.block_on(self.converse(source, request, head_wait, &may_be));
-        // The other side closes connections that are not used for a while.
-        if was_open && matches!(asked, Err(LayersError::Broken { .. })) {
+        // The other side closes connections that are not used for a while. One that is silent is not asked twice.
+        let is_closed = |cause: &io::Error| cause.kind() != io::ErrorKind::TimedOut;
+        if was_open && matches!(&asked, Err(LayersError::Broken { cause, .. }) if is_closed(cause)) {
             asked = runtime.block_on(self.converse(source, request, head_wait, &may_be));
         }
         self.runtime = Some(runtime);

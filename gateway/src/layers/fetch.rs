@@ -269,14 +269,14 @@ impl LayerFetch {
                     Ok(()) => Ok(bytes),
                     Err(wrong) => Err(wrong.into()),
                 });
+                client.note(&source.address, !matches!(&checked, Err(error) if error.may_pass()));
                 let error = match checked {
                     Ok(bytes) => return Ok(bytes),
                     Err(error) => error,
                 };
                 // The machine that shares has everything, and comes back. One of many others need not be waited for.
-                if error.may_pass() && source.is_shared {
-                    may_come = true;
-                } else if !error.is_missing() {
+                may_come |= error.may_pass() && source.is_shared;
+                if !error.may_pass() && !error.is_missing() {
                     warn!(error = %chain(&error), "a source of layers is left out for a while");
                     client.leave_out(&source.address, &chain(&error));
                 }

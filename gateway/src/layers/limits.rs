@@ -21,6 +21,10 @@ pub(super) const SERVED_BYTES_PER_SECOND: u64 = 256 << 20;
 /// The same while tokens are computed, so that streams lose next to nothing.
 pub(super) const SERVED_BYTES_PER_SECOND_BUSY: u64 = 32 << 20;
 
+/// Time after a step for which a stage counts as one that computes: longer than any pause between two steps of a
+/// stream, so that the rate is low for as long as one runs, and soon high again after it.
+pub(super) const ACTIVE_FOR: Duration = Duration::from_secs(1);
+
 /// Longest time of connecting with the handshake, of an answer's head, and of its body.
 pub(super) const CONNECT_WAIT_MAX: Duration = Duration::from_secs(5);
 pub(super) const HEAD_WAIT_MAX: Duration = Duration::from_secs(30);
@@ -40,6 +44,9 @@ pub(super) const SOURCES_MAX: usize = 64;
 /// Time for which a machine is left out that sent wrong bytes, or refused for a reason that does not pass by itself:
 /// its file may be mended meanwhile.
 pub(super) const LEFT_OUT_TIME: Duration = Duration::from_secs(60);
+/// Time for which a machine that did not answer, or was busy, is asked only if no other has the bytes: each try may
+/// take as long as a head is waited for.
+pub(super) const SILENT_TIME: Duration = Duration::from_secs(60);
 /// Connections at a time to the port for layers that have not shown a member's certificate.
 pub(super) const STRANGERS_MAX: usize = 16;
 /// Runs of layers that a stage's record names at most as those on its disk. A disk with more has moved a lot; it says

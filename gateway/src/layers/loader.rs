@@ -9,6 +9,7 @@ use schema::record::{KvRoom, MemoryUse, StageRecord};
 use stages::weights::ModelFile;
 use tracing::warn;
 
+use super::activity::{Activity, NotedRunner};
 use super::error::LayersError;
 use super::fetch::LayerFetch;
 use super::limits::STORED_RUNS_MAX;
@@ -21,14 +22,23 @@ pub struct FetchingLoader {
     fetch: Arc<LayerFetch>,
     /// The address at which others get what was fetched.
     endpoint: Option<String>,
+    /// The activity of its runners.
+    activity: Arc<Activity>,
 }
 
 // === impl FetchingLoader ===
 
 impl FetchingLoader {
-    /// Loads by `inner` from `file`, once `fetch` has brought the layers, which others get at `endpoint`.
-    pub fn new(inner: Arc<dyn Loader>, file: ModelFile, fetch: Arc<LayerFetch>, endpoint: Option<String>) -> Self {
-        Self { inner, file, fetch, endpoint }
+    /// Loads by `inner` from `file`, once `fetch` has brought the layers, which others get at `endpoint`. `activity` is
+    /// that of its runners from then on.
+    pub fn new(
+        inner: Arc<dyn Loader>,
+        file: ModelFile,
+        fetch: Arc<LayerFetch>,
+        endpoint: Option<String>,
+        activity: Arc<Activity>,
+    ) -> Self {
+        Self { inner, file, fetch, endpoint, activity }
     }
 
     /// The bytes of `layers`. None for layers that the model does not have, which `inner` refuses with the reason.
@@ -47,7 +57,10 @@ impl Loader for FetchingLoader {
             let fetched = self.fetch.layers(layers, &self.needed(layers), &|| true);
             fetched.map_err(|error| LoadError::Failed(format!("cannot fetch layers {layers}: {}", chain(&error))))?;
         }
-        self.inner.load(layers, room, budget_bytes)
+        let LoadedShard { runner, weights_bytes, copied_bytes, kv_blocks } =
+            self.inner.load(layers, room, budget_bytes)?;
+        let runner = Box::new(NotedRunner::new(runner, self.activity.clone()));
+        Ok(LoadedShard { runner, weights_bytes, copied_bytes, kv_blocks })
     }
 
     fn fetch(&self, layers: LayerRange, wanted: &dyn Fn() -> bool) {

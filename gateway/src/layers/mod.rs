@@ -4,6 +4,7 @@
 //! Bytes travel in chunks, each checked against a manifest of hashes, and lie in sparse files beside a map of the
 //! ranges that are there. Which layers a stage holds, and when, is not decided here.
 
+mod activity;
 mod byte_ranges;
 mod client;
 mod error;
@@ -22,6 +23,7 @@ mod service;
 mod sources;
 mod tls;
 
+pub use activity::Activity;
 pub use client::LayerClient;
 pub use error::{LayersError, WrongChunk};
 pub use fetch::LayerFetch;

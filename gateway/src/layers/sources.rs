@@ -1,8 +1,9 @@
-//! The machines that can be asked for layers, in turn. One that sent something wrong is left out for a while. Pure.
+//! The machines that can be asked for layers, in turn. One that sent something wrong is left out for a while, and one
+//! that could not answer comes after all others. Pure.
 
 use std::time::Instant;
 
-use super::limits::{LEFT_OUT_TIME, SOURCES_MAX};
+use super::limits::{LEFT_OUT_TIME, SILENT_TIME, SOURCES_MAX};
 
 /// A machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +23,8 @@ struct Listed {
     source: Source,
     /// The time at which it was left out, and the reason.
     left_out: Option<(Instant, String)>,
+    /// The last time at which it could not answer, since it last did.
+    silent: Option<Instant>,
 }
 
 // === impl Sources ===
@@ -29,7 +32,7 @@ struct Listed {
 impl Sources {
     /// Those with shared ports at `addresses`.
     pub(super) fn shared(addresses: impl IntoIterator<Item = String>) -> Self {
-        let listed = |address| Listed { source: Source { address, is_shared: true }, left_out: None };
+        let listed = |address| Listed { source: Source { address, is_shared: true }, left_out: None, silent: None };
         Self(addresses.into_iter().take(SOURCES_MAX).map(listed).collect())
     }
 
@@ -39,17 +42,22 @@ impl Sources {
         for address in addresses {
             if self.0.len() < SOURCES_MAX && self.0.iter().all(|listed| listed.source.address != *address) {
                 let source = Source { address: address.clone(), is_shared: false };
-                self.0.push(Listed { source, left_out: None });
+                self.0.push(Listed { source, left_out: None, silent: None });
             }
         }
     }
 
-    /// The next one for which `may_be` is true, which comes last from then on.
+    /// The next one for which `may_be` is true, which comes last from then on. One that was silent a moment ago only if
+    /// there is no other: to wait for it takes long.
     pub(super) fn next(&mut self, now: Instant, may_be: impl Fn(&Source) -> bool) -> Option<Source> {
-        let is_in = |listed: &Listed| {
-            listed.left_out.as_ref().is_none_or(|(since, _)| now.saturating_duration_since(*since) >= LEFT_OUT_TIME)
+        let is_over = |since: Instant, time| now.saturating_duration_since(since) >= time;
+        let is_in = |listed: &&Listed| {
+            let is_in = listed.left_out.as_ref().is_none_or(|(since, _)| is_over(*since, LEFT_OUT_TIME));
+            is_in && may_be(&listed.source)
         };
-        let at = self.0.iter().position(|listed| is_in(listed) && may_be(&listed.source))?;
+        let answers = |listed: &Listed| listed.silent.is_none_or(|since| is_over(since, SILENT_TIME));
+        let at = self.0.iter().position(|listed| is_in(&listed) && answers(listed));
+        let at = at.or_else(|| self.0.iter().position(|listed| is_in(&listed)))?;
         let mut next = self.0.remove(at);
         next.left_out = None;
         let source = next.source.clone();
@@ -61,6 +69,13 @@ impl Sources {
     pub(super) fn leave_out(&mut self, address: &str, now: Instant, reason: &str) {
         for listed in self.0.iter_mut().filter(|listed| listed.source.address == address) {
             listed.left_out = Some((now, reason.to_owned()));
+        }
+    }
+
+    /// The one at `address` answered, or could not.
+    pub(super) fn note(&mut self, address: &str, now: Instant, answered: bool) {
+        for listed in self.0.iter_mut().filter(|listed| listed.source.address == address) {
+            listed.silent = (!answered).then_some(now);
         }
     }
 
@@ -94,6 +109,23 @@ mod tests {
         let turn: Vec<_> = (0..2).filter_map(|_| next(&mut sources, later)).collect();
         assert_eq!(turn, ["a:1", "s:1"]);
         assert_eq!(sources.next(later, |source| !source.is_shared).unwrap().address, "a:1");
+    }
+
+    #[test]
+    fn a_silent_source_comes_after_all_others_until_it_answers_or_a_while_has_passed() {
+        let now = Instant::now();
+        let mut sources = Sources::shared(["s:1".to_owned()]);
+        sources.set_members(&["a:1".to_owned(), "b:1".to_owned()]);
+        sources.note("s:1", now, false);
+        let turn = |sources: &mut Sources, at| {
+            (0..3).filter_map(|_| sources.next(at, |_| true).map(|source| source.address)).collect::<Vec<_>>()
+        };
+        assert_eq!(turn(&mut sources, now), ["a:1", "b:1", "a:1"]);
+        assert_eq!(sources.next(now, |source| source.is_shared).unwrap().address, "s:1", "there is no other");
+        sources.note("s:1", now, true);
+        assert_eq!(turn(&mut sources, now), ["b:1", "a:1", "s:1"]);
+        sources.note("s:1", now, false);
+        assert_eq!(turn(&mut sources, now + SILENT_TIME), ["b:1", "a:1", "s:1"]);
     }
 
     #[test]

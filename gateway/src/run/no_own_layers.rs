@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use engine::membership::Publisher;
 use engine::runner::Loader;
 use engine::store::SharedStore;
 use schema::Keyspace;
@@ -24,6 +25,7 @@ impl OwnLayers {
     pub(super) async fn open(
         _: &SharedStore,
         _: &Keyspace,
+        _: &Publisher,
         _: &StageSettings,
         _: &Stop,
     ) -> Result<Option<Self>, RunError> {

@@ -2,26 +2,23 @@
 //! the cluster.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::Instant;
 
-use engine::link::ClusterKey;
-use engine::membership::read_view;
+use engine::membership::Publisher;
 use engine::runner::Loader;
 use engine::store::SharedStore;
 use schema::Keyspace;
-use tokio::task::JoinSet;
-use tracing::{debug, warn};
+use tracing::warn;
 
 use super::RunError;
 use super::model::{Served, cluster_model};
 use super::stop::Stop;
 use crate::error_chain::chain;
-use crate::layers::{FetchingLoader, FoundSources, LayerClient, LayerFetch, LayerPort, LayerService, LayersError};
+use crate::layers::{
+    Activity, FetchingLoader, FoundSources, LayerClient, LayerFetch, LayerPort, LayerService, LayersError,
+};
 use crate::models;
 use crate::settings::StageSettings;
-
-/// Shortest time between two looks at the store for other sources of layers, while layers are fetched.
-const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// A model whose layers are fetched as they are needed.
 pub(super) struct OwnLayers {
@@ -29,18 +26,20 @@ pub(super) struct OwnLayers {
     fetch: Arc<LayerFetch>,
     /// The port at which other machines get what was fetched.
     port: Option<LayerPort>,
-    _tasks: JoinSet<()>,
+    /// That of this machine's stage.
+    activity: Arc<Activity>,
 }
 
 // === impl OwnLayers ===
 
 impl OwnLayers {
-    /// The cluster's model, of which the header is fetched. `None` where it is to come whole: if this machine has or
-    /// names it, if nobody serves layers, or if `stop` comes.
+    /// The model of the cluster that `publisher` follows, of which the header is fetched. `None` where it is to come
+    /// whole: if this machine has or names it, if nobody serves layers, or if `stop` comes.
     #[expect(clippy::disallowed_methods, reason = "fetching waits for the network, not for a forward pass")]
     pub(super) async fn open(
         store: &SharedStore,
         keyspace: &Keyspace,
+        publisher: &Publisher,
         settings: &StageSettings,
         stop: &Stop,
     ) -> Result<Option<Self>, RunError> {
@@ -53,8 +52,8 @@ impl OwnLayers {
         if noted.or_else(|| models::locate(&record.name, &settings.cache)).is_some() {
             return Ok(None);
         }
-        let found = FoundSources::default();
-        let client = match LayerClient::new(&settings.cluster.etcd, found.clone()) {
+        let found = FoundSources::new(publisher.views(), settings.name.clone());
+        let client = match LayerClient::new(&settings.cluster.etcd, found) {
             Ok(Some(client)) => client,
             Ok(None) => return Ok(None),
             Err(error) => return Ok(whole(&error)),
@@ -74,55 +73,31 @@ impl OwnLayers {
         let file = fetch
             .file()
             .map_err(|cause| RunError::File { path: fetch.path().display().to_string(), cause: Box::new(cause) })?;
-        let port = serve(settings, fetch.clone()).await;
-        let own = port.as_ref().map(|port| port.endpoint().to_owned());
-        let key = settings.member.cluster_key.as_ref().map(|key| key.of_cluster(&settings.cluster.cluster));
-        let mut tasks = JoinSet::new();
-        tasks.spawn(find_sources(found, store.clone(), keyspace.clone(), key, own));
-        Ok(Some(Self { served: Served { file, record }, fetch, port, _tasks: tasks }))
+        let activity = Arc::new(Activity::default());
+        let port = serve(settings, fetch.clone(), activity.clone()).await;
+        Ok(Some(Self { served: Served { file, record }, fetch, port, activity }))
     }
 
     /// `loader`, which finds its layers fetched.
     pub(super) fn loader(&self, loader: Arc<dyn Loader>) -> Arc<dyn Loader> {
         let endpoint = self.port.as_ref().map(|port| port.endpoint().to_owned());
-        Arc::new(FetchingLoader::new(loader, self.served.file.clone(), self.fetch.clone(), endpoint))
+        let (file, fetch, activity) = (self.served.file.clone(), self.fetch.clone(), self.activity.clone());
+        Arc::new(FetchingLoader::new(loader, file, fetch, endpoint, activity))
     }
 }
 
-/// Serves what `fetch` has brought to other machines. `None` if no port can be opened, which costs this machine
-/// nothing.
-async fn serve(settings: &StageSettings, fetch: Arc<LayerFetch>) -> Option<LayerPort> {
+/// Serves what `fetch` has brought to other machines, at a low rate while `activity` shows requests. `None` if no port
+/// can be opened, which costs this machine nothing.
+async fn serve(settings: &StageSettings, fetch: Arc<LayerFetch>, activity: Arc<Activity>) -> Option<LayerPort> {
     let service = Arc::new(LayerService::default());
     service.offer_parts(fetch);
-    // A stage is there to compute tokens, at any time.
-    service.slow_while(|| true);
+    service.slow_while(move || activity.is_active(Instant::now()));
     let host = settings.member.advertise.as_ref().map_or("127.0.0.1", |host| host.as_str());
     let opened = LayerPort::open(&settings.cluster.etcd, host, service).await;
     opened
         .inspect_err(|error| warn!(error = %chain(error), "other machines get no layers from this one"))
         .ok()
         .flatten()
-}
-
-/// Looks in the store for members that serve layers, whenever a fetch wants to know them, except the one at `own`.
-async fn find_sources(
-    found: FoundSources,
-    store: SharedStore,
-    keyspace: Keyspace,
-    key: Option<ClusterKey>,
-    own: Option<String>,
-) {
-    loop {
-        found.wanted().await;
-        match read_view(&store, &keyspace, key.as_ref()).await {
-            Ok(view) => {
-                let endpoints = view.stages.values().filter_map(|stage| stage.value.layers_endpoint.clone());
-                found.set(endpoints.filter(|endpoint| Some(endpoint) != own.as_ref()).collect());
-            }
-            Err(error) => debug!(%error, "cannot look for other sources of layers"),
-        }
-        tokio::time::sleep(LOOK_INTERVAL).await;
-    }
 }
 
 /// The model is to come whole.

@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::membership::{RolloutFollower, RolloutSeen, admit, read_view};
+use engine::membership::{Publisher, RolloutFollower, RolloutSeen, admit, read_view};
 use engine::runner::Loader;
 use engine::stage as stage_loop;
 use engine::store::{EtcdStore, SharedStore};
@@ -132,7 +132,8 @@ impl StageProcess {
         }
         let key = settings.member.cluster_key.as_ref().map(|key| key.of_cluster(&settings.cluster.cluster));
         admit(&store, keyspace, key.as_ref()).await?;
-        let own = OwnLayers::open(&store, keyspace, &settings, stop).await?;
+        let publisher = Publisher::start(store.clone(), keyspace.clone(), key.clone()).await?;
+        let own = OwnLayers::open(&store, keyspace, &publisher, &settings, stop).await?;
         let served = match &own {
             Some(own) => own.served.clone(),
             None => match agree(&store, keyspace, &settings.model, &settings.cache, stop).await? {
@@ -176,7 +177,7 @@ impl StageProcess {
                 found = file_changed(&served.file) => changed = Some(found),
             }
         };
-        stage_loop::run(store, loop_settings, loader, stop.requested(), stop_now).await?;
+        stage_loop::run(store, publisher, loop_settings, loader, stop.requested(), stop_now).await?;
         // A stage whose file has changed does not drain, because it has no use for the rest of the old contents. It has
         // revoked its lease all the same, so the others know at once that it is gone.
         changed.map_or(Ok(()), |found| Err(found.into()))
