@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -17,7 +18,9 @@ use super::client::LayerClient;
 use super::error::{LayersError, WrongChunk};
 use super::folder::PartialModel;
 use super::inventory::layers_here;
-use super::limits::{CHUNK_BYTES, CHUNKS_AT_ONCE, MANIFEST_WAIT_MAX, OPEN_TRIES, RETRY_PAUSE, SAVE_BYTES, STALL_MAX};
+use super::limits::{
+    CHUNK_BYTES, CHUNKS_AT_ONCE, MANIFEST_WAIT_MAX, OPEN_TRIES, RETRY_PAUSE, RUNS_AHEAD, SAVE_BYTES, STALL_MAX,
+};
 use super::manifest::ChunkManifest;
 use super::protocol::LayerRefusal;
 use crate::error_chain::chain;
@@ -154,7 +157,8 @@ impl LayerFetch {
         Ok(layers_here(file, &self.model.map()?).0)
     }
 
-    /// Fetches `missing`, and adds it to `map`.
+    /// Fetches `missing`, and adds it to `map`. A thread of its own asks for bytes, so that the link is not idle while
+    /// others are made to last.
     fn fetch(
         &self,
         mut map: Vec<ByteRanges>,
@@ -162,33 +166,51 @@ impl LayerFetch {
         wanted: &dyn Fn() -> bool,
         progress: &mut dyn FnMut(u64),
     ) -> Result<(), LayersError> {
-        let mut unsaved = 0;
-        for (part, ranges) in missing.iter().enumerate() {
-            for chunks in runs_of_chunks(ranges) {
-                let fetched = if wanted() { self.chunks(part, &chunks) } else { Err(LayersError::Stopped) };
-                let bytes = match fetched {
-                    Ok(bytes) => bytes,
-                    Err(error) => {
-                        self.model.save(map)?;
-                        return Err(error);
-                    }
-                };
-                let start = chunks.start * CHUNK_BYTES;
-                let end = start + bytes.len() as u64;
-                for range in ranges.iter().filter(|range| range.start < end && start < range.end) {
-                    let kept = range.start.max(start)..range.end.min(end);
-                    self.model.write(part, kept.start, &bytes[at(start, &kept)])?;
-                    unsaved += length(&kept);
-                    progress(length(&kept));
-                    map[part].insert(kept);
-                }
+        let fetched = std::thread::scope(|scope| {
+            let (sender, came) = sync_channel(RUNS_AHEAD);
+            scope.spawn(move || {
+                let parts = missing.iter().enumerate();
+                let mut runs =
+                    parts.flat_map(|(part, ranges)| runs_of_chunks(ranges).into_iter().map(move |run| (part, run)));
+                // Ends after a failure, or when nobody wants more.
+                let _ = runs.try_for_each(|(part, run)| {
+                    let bytes = self.chunks(part, &run);
+                    let may_go_on = bytes.is_ok();
+                    sender.send((part, run.start * CHUNK_BYTES, bytes)).ok().filter(|()| may_go_on)
+                });
+            });
+            let mut unsaved = 0;
+            while wanted() {
+                let Ok((part, start, bytes)) = came.recv() else { return Ok(()) };
+                unsaved += self.keep((part, start, &bytes?), &missing[part], &mut map, progress)?;
                 if unsaved >= SAVE_BYTES {
                     self.model.save(map.clone())?;
                     unsaved = 0;
                 }
             }
+            Err(LayersError::Stopped)
+        });
+        self.model.save(map)?;
+        fetched
+    }
+
+    /// Writes what is in `ranges` of the bytes that came from `start` on of a file. Returns the number of these bytes.
+    fn keep(
+        &self,
+        (part, start, bytes): (usize, u64, &[u8]),
+        ranges: &[Range<u64>],
+        map: &mut [ByteRanges],
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<u64, LayersError> {
+        let (end, mut written) = (start + bytes.len() as u64, 0);
+        for range in ranges.iter().filter(|range| range.start < end && start < range.end) {
+            let kept = range.start.max(start)..range.end.min(end);
+            self.model.write(part, kept.start, &bytes[at(start, &kept)])?;
+            written += length(&kept);
+            progress(length(&kept));
+            map[part].insert(kept);
         }
-        self.model.save(map)
+        Ok(written)
     }
 
     /// Fetches the headers of all files, unless they are here.

@@ -7,6 +7,9 @@ pub(super) const CHUNK_BYTES: u64 = 1 << 20;
 /// Chunks that are asked for at once, so that a round trip costs little beside the bytes.
 pub(super) const CHUNKS_AT_ONCE: u64 = 8;
 
+/// Answers that wait to be written while the next one comes: making bytes last takes as long as one or two.
+pub(super) const RUNS_AHEAD: usize = 1;
+
 /// Longest head of a message, in bytes: a fingerprint or a sentence.
 pub(super) const HEAD_BYTES_MAX: u32 = 4 << 10;
 /// Longest manifest, in bytes: 64 for each chunk of a model of a terabyte.
@@ -21,6 +24,9 @@ pub(super) const SERVED_BYTES_PER_SECOND: u64 = 256 << 20;
 /// The same while tokens are computed, so that streams lose next to nothing.
 pub(super) const SERVED_BYTES_PER_SECOND_BUSY: u64 = 32 << 20;
 
+/// Pieces a second in which an answer is sent at either rate: each of 8 ms, so that a frame waits behind a short one,
+/// and timers, which are late by up to a millisecond, cost little.
+pub(super) const PIECES_PER_SECOND: u64 = 128;
 /// Time after a step for which a stage counts as one that computes: longer than any pause between two steps of a
 /// stream, so that the rate is low for as long as one runs, and soon high again after it.
 pub(super) const ACTIVE_FOR: Duration = Duration::from_secs(1);

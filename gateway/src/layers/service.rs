@@ -1,6 +1,5 @@
 //! The side that serves: gives members of the cluster the manifest and the bytes of this machine's model, or those of
-//! its parts that are here, a bounded
-//! number of them at a time and at a bounded rate.
+//! its parts that are here, a bounded number of them at a time and at a bounded rate.
 
 use std::io;
 use std::net::SocketAddr;
@@ -10,14 +9,14 @@ use std::time::Instant;
 
 use schema::Fingerprint;
 use stages::weights::ModelFile;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info};
 
 use super::fetch::LayerFetch;
 use super::limits::{
-    BODY_WAIT_MAX, CHUNK_BYTES, CHUNKS_AT_ONCE, FETCHES_MAX, IDLE_MAX, SERVED_BYTES_PER_SECOND,
+    BODY_WAIT_MAX, CHUNK_BYTES, CHUNKS_AT_ONCE, FETCHES_MAX, IDLE_MAX, PIECES_PER_SECOND, SERVED_BYTES_PER_SECOND,
     SERVED_BYTES_PER_SECOND_BUSY,
 };
 use super::own_manifest::OwnManifest;
@@ -92,13 +91,30 @@ impl LayerService {
             let answer = self.answer(request, peer).await;
             let sent = async {
                 match &answer {
-                    Ok(body) => write_message(stream, &LayerReply::Body(body.bytes().len() as u64), body.bytes()).await,
+                    Ok(body) => self.send(stream, body).await,
                     Err(refusal) => write_message(stream, &LayerReply::Refused(refusal.clone()), &[]).await,
                 }
             };
             timeout(BODY_WAIT_MAX, sent).await??;
         }
         Ok(())
+    }
+
+    /// Sends an answer in pieces, each when it may be sent: all at once, it would fill the queue of a link, and the
+    /// frames of requests that run would wait behind it.
+    async fn send(&self, stream: &mut (impl AsyncWrite + Unpin), body: &Body) -> io::Result<()> {
+        write_message(stream, &LayerReply::Body(body.bytes().len() as u64), &[]).await?;
+        let mut rest = body.bytes();
+        while !rest.is_empty() {
+            let most = (self.rate() / PIECES_PER_SECOND) as usize;
+            let (piece, after) = rest.split_at(most.clamp(1, rest.len()));
+            if let Body::Bytes(_) = body {
+                self.wait(piece.len() as u64).await;
+            }
+            stream.write_all(piece).await?;
+            rest = after;
+        }
+        stream.flush().await
     }
 
     async fn answer(&self, request: LayerRequest, peer: SocketAddr) -> Result<Body, LayerRefusal> {
@@ -126,9 +142,7 @@ impl LayerService {
                 Ok(Body::Manifest(manifest))
             }
             LayerRequest::Bytes { part, start, bytes, .. } => {
-                // First, because what is paced is time that all others wait, too.
                 check_range(file, part, start, bytes)?;
-                self.wait(bytes).await;
                 self.read(file, part, start, bytes).await.map(Body::Bytes)
             }
         }
@@ -142,7 +156,6 @@ impl LayerService {
         let fetch = fetch.clone();
         let reading = tokio::task::spawn_blocking(move || fetch.read_stored(part, start, bytes));
         let read = reading.await.unwrap_or_else(|error| Err(LayerRefusal::Read(error.to_string())))?;
-        self.wait(read.len() as u64).await;
         Ok(Body::Bytes(read))
     }
 
