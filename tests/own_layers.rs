@@ -7,19 +7,16 @@
 mod common;
 
 use std::fs::File;
-use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::net::SocketAddr;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::time::Duration;
 
 use common::cluster::{Cluster, address};
 use common::etcd::free_port;
+use common::home::Home;
 use common::http::GatewayClient;
-use common::line_process::LineProcess;
+use common::relay::Relay;
 use common::{model_path, wait_for};
 use schema::LayerRange;
 use stages::gguf::Extent;
@@ -31,110 +28,6 @@ const PROMPT: [u32; 6] = [504, 4149, 282, 3575, 314, 3030];
 const HELD_AFTER: u64 = 28 << 20;
 /// Bytes of the model that a resumed fetch may fetch again: those after the last map, and whole chunks at ends.
 const AGAIN_BYTES_MAX: u64 = 32 << 20;
-
-/// A home with a cache of its own.
-struct Home(tempfile::TempDir);
-
-/// Passes connections on to an address, each up to a number of bytes that it brings back.
-struct Relay {
-    address: SocketAddr,
-    held_after: Arc<AtomicU64>,
-    passed: Arc<AtomicU64>,
-}
-
-// === impl Home ===
-
-impl Home {
-    fn new() -> Self {
-        Self(tempfile::Builder::new().prefix("bl").tempdir_in("/tmp").unwrap())
-    }
-
-    fn command(&self, words: &[&str]) -> Command {
-        let home = self.0.path();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_baton"));
-        command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("HOME", home).env("TMPDIR", home);
-        command.env("XDG_RUNTIME_DIR", home).env("XDG_CACHE_HOME", home.join("cache")).args(words);
-        command
-    }
-
-    fn baton(&self, words: &[&str]) -> LineProcess {
-        LineProcess::spawn(self.command(words))
-    }
-
-    /// The folder with the model of which parts are here.
-    fn layers(&self) -> Option<PathBuf> {
-        let folders = std::fs::read_dir(self.0.path().join("cache/baton/layers")).ok()?;
-        folders.flatten().map(|entry| entry.path()).next()
-    }
-
-    /// Bytes of the model that the map says are here.
-    fn mapped(&self) -> u64 {
-        let map = self.layers().and_then(|folder| std::fs::read(folder.join("map.json")).ok());
-        let map = map.and_then(|text| serde_json::from_slice::<serde_json::Value>(&text).ok()).unwrap_or_default();
-        let ranges = map["parts"][0].as_array().cloned().unwrap_or_default();
-        ranges.iter().map(|range| range[1].as_u64().unwrap() - range[0].as_u64().unwrap()).sum()
-    }
-
-    /// Bytes that the files of its cache take on the disk.
-    fn disk_bytes(&self) -> u64 {
-        fn of(path: &Path) -> u64 {
-            let metadata = std::fs::symlink_metadata(path).unwrap();
-            let inner = std::fs::read_dir(path).into_iter().flatten().flatten().map(|entry| of(&entry.path()));
-            inner.sum::<u64>() + if metadata.is_file() { metadata.blocks() * 512 } else { 0 }
-        }
-        of(&self.0.path().join("cache"))
-    }
-}
-
-// === impl Relay ===
-
-impl Relay {
-    fn start(to: SocketAddr) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let relay = Self {
-            address: listener.local_addr().unwrap(),
-            held_after: Arc::new(AtomicU64::new(u64::MAX)),
-            passed: Arc::default(),
-        };
-        let (held_after, passed) = (relay.held_after.clone(), relay.passed.clone());
-        std::thread::spawn(move || {
-            for near in listener.incoming().flatten() {
-                let Ok(far) = TcpStream::connect(to) else { continue };
-                let (held_after, passed) = (held_after.clone(), passed.clone());
-                let (from, back) = (near.try_clone().unwrap(), far.try_clone().unwrap());
-                std::thread::spawn(move || pass(from, far, |_| {}));
-                std::thread::spawn(move || {
-                    let mut own = 0;
-                    pass(back, near, |bytes| {
-                        while own > held_after.load(Ordering::Relaxed) {
-                            std::thread::sleep(Duration::from_millis(10));
-                        }
-                        own += bytes;
-                        passed.fetch_add(bytes, Ordering::Relaxed);
-                    });
-                });
-            }
-        });
-        relay
-    }
-
-    fn hold_after(&self, bytes: u64) {
-        self.held_after.store(bytes, Ordering::Relaxed);
-    }
-}
-
-/// Passes bytes from one end to the other, each piece after `before` returns.
-fn pass(mut from: TcpStream, mut to: TcpStream, mut before: impl FnMut(u64)) {
-    let mut buffer = vec![0; 64 << 10];
-    while let Ok(count @ 1..) = from.read(&mut buffer) {
-        before(count as u64);
-        if to.write_all(&buffer[..count]).is_err() {
-            break;
-        }
-    }
-    // The other direction may go on: a machine that joins closes its own end before the answer.
-    let _ = to.shutdown(Shutdown::Write);
-}
 
 /// Bytes that a stage with `layers` may have on its disk: its own, and the header.
 fn own_bytes(file: &ModelFile, path: &Path, layers: LayerRange) -> u64 {
@@ -209,13 +102,13 @@ fn a_machine_that_joins_has_its_own_layers_on_its_disk_and_nothing_else() {
     assert_eq!(flip(&model, at), !right, "another byte is at its place");
 
     // --- Started again, it fetches what it lacks, and serves.
-    let (kept, passed) = (second.mapped(), relay.passed.load(Ordering::Relaxed));
+    let (kept, passed) = (second.mapped(), relay.passed());
     assert!(kept >= before, "a refused chunk cost what was there");
     let mut stage = second.baton(&[&["join"], &stage_arguments[..]].concat());
     let client = GatewayClient { http: address(&up.line("ready after")) };
     let (_, _, layers) = stage_of(&first, store, "second").expect("a placement");
     let (own, disk) = (own_bytes(&file, &model, layers), second.disk_bytes());
-    let fetched = relay.passed.load(Ordering::Relaxed) - passed;
+    let fetched = relay.passed() - passed;
     println!("layers {layers}: own bytes {own}, kept {kept}, fetched at the end {fetched}, on the disk {disk}");
     assert!(fetched <= own - kept.min(own) + AGAIN_BYTES_MAX, "{fetched} bytes came, {kept} of {own} were there");
     assert!(disk >= own && disk <= own + own / 100, "{disk} bytes on the disk: expected {own} and at most 1 % more");
@@ -243,8 +136,12 @@ fn a_machine_that_joins_has_its_own_layers_on_its_disk_and_nothing_else() {
     let (code, verified) = run(&second, &["verify"]);
     assert_eq!(code, Some(0), "{verified}");
     assert!(verified.starts_with("own: sound"), "{verified}");
+    let kept = (second.mapped(), second.disk_bytes());
     let (_, pruned) = run(&second, &["prune", "--yes"]);
     assert!(pruned.contains("in use: own"), "{pruned}");
+    assert_eq!((second.mapped(), second.disk_bytes()), kept, "of a model in use, something was removed");
+    assert_eq!(run(&second, &["verify"]).0, Some(0), "of a model in use, something was changed");
+    assert_eq!(client.complete(&PROMPT, 8).0, tokens);
     stage.interrupt();
     let here = second.layers().unwrap().join("model.gguf");
     flip(&here, 5000);

@@ -7,9 +7,11 @@ pub(crate) mod debian;
 pub(crate) mod etcd;
 pub(crate) mod fleet;
 pub(crate) mod golden;
+pub(crate) mod home;
 pub(crate) mod http;
 pub(crate) mod line_process;
 pub(crate) mod network;
+pub(crate) mod relay;
 
 use std::path::PathBuf;
 use std::process::Command;
