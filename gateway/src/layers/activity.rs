@@ -35,7 +35,7 @@ impl Default for Activity {
 }
 
 impl Activity {
-    /// True while a step is computed, and for [`ACTIVE_FOR`] after each.
+    /// True while a step is computed, and for `ACTIVE_FOR` after each.
     pub fn is_active(&self, now: Instant) -> bool {
         let stepped_us = self.stepped_us.load(Ordering::Relaxed);
         let stepped = self.created + Duration::from_micros(stepped_us);
